@@ -1,0 +1,32 @@
+"""What is required: standards as dated data, each clause with its threshold, its confidence and its sources."""
+
+from __future__ import annotations
+
+from guiju.standards.clauses import Bound, Chapter, Clause, Head, Standard
+from guiju.standards.loading import (
+    list_standards,
+    load_formats,
+    load_measures,
+    load_risks,
+    load_standard,
+    read_standard,
+)
+from guiju.standards.references import FormatList, Measure, Risk, RiskList
+
+__all__ = [
+    "Bound",
+    "Chapter",
+    "Clause",
+    "FormatList",
+    "Head",
+    "Measure",
+    "Risk",
+    "RiskList",
+    "Standard",
+    "list_standards",
+    "load_formats",
+    "load_measures",
+    "load_risks",
+    "load_standard",
+    "read_standard",
+]
