@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from guiju.standards.clauses import Bound, Chapter, Clause, Head, Standard
+from guiju.standards.describing import describe_clauses
 from guiju.standards.loading import (
     list_standards,
     load_formats,
     load_measures,
     load_risks,
     load_standard,
+    parse_day,
     read_standard,
 )
 from guiju.standards.references import FormatList, Measure, Risk, RiskList
@@ -23,10 +25,12 @@ __all__ = [
     "Risk",
     "RiskList",
     "Standard",
+    "describe_clauses",
     "list_standards",
     "load_formats",
     "load_measures",
     "load_risks",
     "load_standard",
+    "parse_day",
     "read_standard",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
 from guiju.errors import ConfigError
+from guiju.settings import to_mapping
 
 Confidence = Literal["high", "medium", "low"]
 Evidence = Literal["measured", "attested", "both"]
@@ -101,6 +103,9 @@ class Clause:
     def requirement_in(self, language: str) -> str:
         return _choose(language, self.requirement, self.requirement_zh)
 
+    def to_json(self) -> dict[str, object]:
+        return _plain(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
@@ -157,6 +162,9 @@ class Head:
     def title_in(self, language: str) -> str:
         return _choose(language, self.title, self.title_zh)
 
+    def to_json(self) -> dict[str, object]:
+        return _plain(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standard:
@@ -190,6 +198,10 @@ class Standard:
     def chapters(self) -> Mapping[str, Chapter]:
         return self.head.chapters
 
+    def to_json(self) -> dict[str, object]:
+        """The head and the day; the clauses have a `to_json` each."""
+        return {**self.head.to_json(), "as_of": self.as_of.isoformat()}
+
     def clause(self, clause_id: str) -> Clause | None:
         """The clause with that id, or none."""
         return next((clause for clause in self.clauses if clause.id == clause_id), None)
@@ -199,3 +211,10 @@ def _choose(language: str, english: str, chinese: str | None) -> str:
     if language == "en":
         return english
     return chinese if chinese is not None else f"{english}（暂无中文）"
+
+
+def _plain(data: object) -> dict[str, object]:
+    """A dataclass as JSON holds it: days as text."""
+    plain = json.loads(json.dumps(to_mapping(data), default=str))
+    assert isinstance(plain, dict)
+    return plain

@@ -41,7 +41,7 @@ def list_standards() -> tuple[Head, ...]:
     return tuple(_read_head(name, next(_documents(name))) for name in STANDARDS)
 
 
-def load_standard(name: str, as_of: date | None = None) -> Standard:
+def load_standard(name: str, as_of: date | str | None = None) -> Standard:
     """One standard with all its clauses, as it stands on a day.
 
     Args:
@@ -52,7 +52,7 @@ def load_standard(name: str, as_of: date | None = None) -> Standard:
     """
     if name not in STANDARDS:
         raise CatalogueError(f"{name!r} is no standard of the catalogue; there are {', '.join(STANDARDS)}")
-    day = as_of or datetime.now(UTC).date()
+    day = datetime.now(UTC).date() if as_of is None else parse_day(as_of)
     standard = read_standard(resources.files(__package__) / "catalogue" / f"{name}.yaml", name)
     effective = standard.head.effective
     if effective is not None and day < effective:
@@ -60,6 +60,20 @@ def load_standard(name: str, as_of: date | None = None) -> Standard:
         way_out = f"choose a later day, or its predecessor {before}" if before else "choose a later day"
         raise CatalogueError(f"{standard.designation} is in force from {effective}, not on {day}; {way_out}")
     return Standard(head=standard.head, clauses=standard.clauses, as_of=day)
+
+
+def parse_day(day: date | str) -> date:
+    """A day, also where it is written out, such as 2025-11-01.
+
+    Raises:
+        CatalogueError: it is no day.
+    """
+    if isinstance(day, date):
+        return day
+    try:
+        return date.fromisoformat(day)
+    except ValueError:
+        raise CatalogueError(f"{day!r} is no day; write year-month-day, such as 2025-11-01") from None
 
 
 def read_standard(file: Traversable, name: str) -> Standard:

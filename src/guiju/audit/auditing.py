@@ -1,0 +1,116 @@
+"""Hold a run, or a model folder, against a standard: every clause gets one of the five verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from guiju.audit.findings import Finding
+from guiju.audit.judging import Attestation, Measurement, judge
+from guiju.audit.model_files import measure_model_folder
+from guiju.audit.run_measures import measure_run
+from guiju.errors import ModelError
+from guiju.evidence import Kind, Run
+from guiju.standards import Standard, load_standard, parse_day
+from guiju.statistics import Verdict
+
+COVERAGE = "clause_result_coverage"
+DECIDED = (Verdict.PASS, Verdict.FAIL)
+"""Verdicts that say conforms or does not conform. The other three leave a clause open."""
+
+
+def audit_run(run: Run, standard: Standard, as_of: date | str | None = None) -> list[Finding]:
+    """A finding for each clause, in the standard's order, out of the run's own records.
+
+    What the ledger lacks and the run's files can tell is measured now. Measurements and findings are appended to the
+    ledger, each finding citing the entries that it rests on.
+
+    Args:
+        as_of: the day that the findings speak about; the standard's own day where none is given.
+    Raises:
+        CatalogueError: the standard is not in force on that day.
+    """
+    if as_of is not None and parse_day(as_of) != standard.as_of:
+        standard = load_standard(standard.id, as_of)
+    measurements, attestations = _read(run)
+    wanted = {clause.measure for clause in standard.clauses if clause.measure}
+    # A stage's own count of the parameters stands; integrity is looked at anew each time, whatever was found before.
+    known = {measurement.measure for measurement in measurements} & {"param_count"}
+    for body in measure_run(run, wanted - known):
+        measurements.append(_append_measurement(run, body))
+    findings = [judge(clause, standard, measurements, attestations) for clause in standard.clauses]
+    if COVERAGE in wanted:
+        measurements.append(_append_measurement(run, _coverage(findings)))
+        again = {clause.id for clause in standard.clauses if clause.measure == COVERAGE}
+        findings = [
+            judge(finding.clause, standard, measurements, attestations) if finding.clause.id in again else finding
+            for finding in findings
+        ]
+    for finding in findings:
+        reason = f"{finding.clause.id} of {standard.designation} as of {standard.as_of}"
+        run.append(Kind.FINDING, finding.to_body(), reason=reason)
+    return findings
+
+
+def audit_reference(reference: str | Path, standard: str | Standard, as_of: date | str | None = None) -> list[Finding]:
+    """The same for whatever a model reference names: a run folder, or a Hugging Face folder.
+
+    A folder that is no run has no records: its files are measured, nothing is appended anywhere, and every clause that
+    asks about a run, a corpus or a service stays not assessed.
+
+    Raises:
+        ModelError: the folder does not exist, or is neither a run nor a model.
+        CatalogueError: no such standard, or it is not in force on that day.
+    """
+    loaded = load_standard(standard if isinstance(standard, str) else standard.id, as_of)
+    if isinstance(standard, Standard) and as_of is None:
+        loaded = standard
+    folder = Path(reference)
+    if not folder.is_dir():
+        raise ModelError(f"{reference} is no folder; give a run folder, such as runs/quickstart, or a model folder")
+    if (folder / "ledger").is_dir():
+        with Run.open(folder) as run:
+            return audit_run(run, loaded)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} is neither a run (it has no ledger/) nor a model folder (it has no config.json); "
+            "give one of the two"
+        )
+    measurements = [Measurement.from_body(body, None) for body in measure_model_folder(folder)]
+    return [judge(clause, loaded, measurements, []) for clause in loaded.clauses]
+
+
+def _read(run: Run) -> tuple[list[Measurement], list[Attestation]]:
+    measurements: list[Measurement] = []
+    attestations: list[Attestation] = []
+    for entry in run.entries():
+        if entry.kind == Kind.MEASUREMENT:
+            measurements.append(Measurement.from_body(entry.body, entry.index))
+        elif entry.kind == Kind.ATTESTATION:
+            attestation = Attestation.from_body(entry.body, entry.index)
+            if attestation is not None:
+                attestations.append(attestation)
+    return measurements, attestations
+
+
+def _append_measurement(run: Run, body: dict[str, Any]) -> Measurement:
+    index = run.append(Kind.MEASUREMENT, body, reason=f"the audit measures {body['measure']}")
+    return Measurement.from_body(body, index)
+
+
+def _coverage(findings: Sequence[Finding]) -> dict[str, Any]:
+    """How many clauses have got a result of their own, that is, conforms or does not conform."""
+    others = [finding for finding in findings if finding.clause.measure != COVERAGE]
+    decided = [finding for finding in others if finding.verdict in DECIDED]
+    return {
+        "measure": COVERAGE,
+        "what": "clauses found to conform or not to conform; the rest wait for a person or a measurement",
+        "count": len(decided),
+        "n": len(others),
+        "value": None,
+        "unit": "clauses",
+        "sampled": False,
+        "details": {"open": [finding.clause.id for finding in others if finding.verdict not in DECIDED]},
+    }
