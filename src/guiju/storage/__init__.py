@@ -1,0 +1,29 @@
+"""Durable files: written beside, synced, renamed; and the digests that say what they hold."""
+
+from guiju.storage.atomic import (
+    folder_atomic,
+    open_atomic,
+    remove_stale,
+    sync_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from guiju.storage.digests import folder_digests, sha256_bytes, sha256_file, sha256_folder
+from guiju.storage.space import RESERVE_BYTES, require_free_space
+
+__all__ = [
+    "RESERVE_BYTES",
+    "folder_atomic",
+    "folder_digests",
+    "open_atomic",
+    "remove_stale",
+    "require_free_space",
+    "sha256_bytes",
+    "sha256_file",
+    "sha256_folder",
+    "sync_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
