@@ -41,6 +41,9 @@ clean: ## remove runs, caches and .venv
 	@rm -rf runs build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(VENV)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+reference: $(VENV)/dev ## write docs/reference.md anew from the code
+	@$(BIN)/python docs/make_reference.py
+
 constraints: $(VENV)/dev ## write constraints.txt anew from .venv
 	@(head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//') > constraints.new && mv constraints.new constraints.txt
 

@@ -1,0 +1,24 @@
+"""The command line: one thin module a verb. A verb loads its rooms when it is chosen, so that help stays instant."""
+
+from __future__ import annotations
+
+import sys
+
+from guiju.cli.application import application
+from guiju.cli.screen import fail
+from guiju.errors import GuijuError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run a verb. Exit code 0 for ok, 1 where a check failed, 2 for usage and bad input."""
+    try:
+        application()
+    except GuijuError as problem:
+        fail(str(problem), code=getattr(problem, "exit_code", 2))
+    except KeyboardInterrupt:
+        fail("stopped from the keyboard; the same command goes on where it can", code=130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output went away; there is no one left to tell
+        sys.exit(0)

@@ -1,0 +1,35 @@
+"""How likely a model finds texts: log-likelihood and bits per byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guiju.cli.screen import fail, print_json
+
+NAME = "score"
+EXAMPLE = "Example: guiju score --model runs/quickstart --text 'The cat sat on the mat.' --json"
+
+
+def command(
+    model: Annotated[str, typer.Option(help="run folder, Hugging Face folder or llama2.c file", show_default=False)],
+    text: Annotated[str | None, typer.Option(help="one text")] = None,
+    file: Annotated[Path | None, typer.Option(help='JSON lines of {"id", "text"}')] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")] = None,
+    json: Annotated[bool, typer.Option("--json", help="a JSON line per text")] = False,
+) -> None:
+    from guiju.providers import load, read_texts
+
+    if (text is None) == (file is None):
+        fail("give either --text or --file, and not both")
+    items = [(None, text)] if text is not None else read_texts(file)
+    language_model = load(model, tokenizer)
+    for (name, _), result in zip(items, language_model.score_each([item for _, item in items]), strict=True):
+        if json:
+            line = {"tokens": result.tokens, "nll_nats": result.nll_nats, "bits_per_byte": result.bits_per_byte}
+            print_json(line if name is None else {"id": name, **line})
+        else:
+            label = "" if name is None else f"{name}  "
+            typer.echo(f"{label}{result.bits_per_byte:.4f} bits per byte, {result.tokens} tokens")

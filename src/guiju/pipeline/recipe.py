@@ -1,0 +1,129 @@
+"""A recipe: what a run is made of. It names what differs from the defaults, room by room."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from guiju.corpus import CorpusSettings
+from guiju.errors import ConfigError
+from guiju.generation import SamplingSettings
+from guiju.model import ModelSettings
+from guiju.settings import apply_overrides, from_mapping, load_yaml, to_mapping
+from guiju.tokens import TokenizerSettings
+from guiju.training import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    text: str
+    """What the model is to continue; empty for the beginning of a text."""
+    language: str = ""
+    """For the report alone, such as en or zh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """The continuations that a run keeps as a first impression of its model."""
+
+    prompts: tuple[Prompt, ...] = ()
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    standard: str = "gbt-45654"
+    """A catalogue's id; `guiju standards list` shows them."""
+    as_of: str | None = None
+    """The day whose edition counts, such as "2025-11-01"; none for today's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostSettings:
+    """What the forecast reckons with; all of it goes into the report beside the figures."""
+
+    price_per_hour: float | None = None
+    """Money for an hour of this machine; none to leave money out."""
+    currency: str = "CNY"
+    grid: str = "CN"
+    """Whose electricity: a key of the table of grid intensities."""
+    watts_per_core: float = 10.0
+    """Estimated draw of a busy core, used where no power sensor can be read."""
+
+    def __post_init__(self) -> None:
+        if self.price_per_hour is not None and self.price_per_hour < 0:
+            raise ConfigError(f"cost.price_per_hour is {self.price_per_hour}; it must be 0 or more")
+        if self.watts_per_core <= 0:
+            raise ConfigError(f"cost.watts_per_core is {self.watts_per_core}; it must be more than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that steers a run."""
+
+    corpus: CorpusSettings
+    name: str = ""
+    """The run's name; the recipe's file name where it is not given."""
+    root: Path = Path(".")
+    """Where paths in the recipe start, from the recipe's own folder."""
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    cost: CostSettings = field(default_factory=CostSettings)
+
+    def __post_init__(self) -> None:
+        if self.name and not re.fullmatch(r"[\w][\w.-]*", self.name):
+            raise ConfigError(f"name is {self.name!r}; it may hold letters, digits, '.', '_' and '-'")
+        room = self.model.context - 1
+        wanted = self.generation.sampling.max_new_tokens
+        if self.generation.prompts and wanted is not None and wanted > room:
+            raise ConfigError(
+                f"generation.sampling.max_new_tokens is {wanted}, but the model's context holds {self.model.context} "
+                f"tokens, prompt included; ask for fewer, or raise model.context"
+            )
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, with `stage.key=value` overrides laid over it.
+
+    Raises:
+        ConfigError: the file is missing or malformed, a key is unknown, or a value may not stand there.
+    """
+    data = _with_environment(apply_overrides(load_yaml(path), overrides))
+    recipe = from_mapping(Recipe, data)
+    root = recipe.root if recipe.root.is_absolute() else path.parent / recipe.root
+    return replace(recipe, name=recipe.name or path.stem, root=root)
+
+
+def write_recipe(recipe: Recipe, folder: Path) -> str:
+    """The recipe as YAML with every default written out, so that it can be run again from `folder`."""
+    data = to_mapping(recipe)
+    data["root"] = Path(os.path.relpath(recipe.root.resolve(), folder.resolve())).as_posix()
+    head = "# What this run was made by, every default written out. guiju run recipe.yaml repeats it.\n"
+    return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _with_environment(data: Mapping[str, object]) -> dict[str, object]:
+    """Paths may begin with $GUIJU_DATA, the folder of sets that may be measured but not shipped."""
+
+    def fill(value: object) -> Any:
+        if isinstance(value, str) and "$GUIJU_DATA" in value:
+            place = os.environ.get("GUIJU_DATA")
+            if not place:
+                raise ConfigError(f"{value} needs the environment variable GUIJU_DATA, which is not set")
+            return value.replace("$GUIJU_DATA", place)
+        if isinstance(value, Mapping):
+            return {key: fill(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        return value
+
+    return {key: fill(value) for key, value in data.items()}
