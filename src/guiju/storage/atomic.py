@@ -19,7 +19,11 @@ from typing import IO, Any
 from guiju.errors import StorageError
 
 _PARTIAL = ".partial-"
-_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file is larger than allowed here"}  # fmt: skip
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than allowed here",
+}
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -54,7 +58,7 @@ def open_atomic(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
+            partial.replace(path)
             sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -78,12 +82,12 @@ def folder_atomic(path: Path) -> Iterator[Path]:
             yield partial
             _sync_tree(partial)
             if path.exists():
-                os.rename(path, old)
-            os.rename(partial, path)
+                path.rename(old)
+            partial.rename(path)
             sync_folder(path.parent)
         except BaseException:
             if old.exists() and not path.exists():
-                os.rename(old, path)
+                old.rename(path)
             shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(old, ignore_errors=True)
@@ -120,14 +124,13 @@ def _is_partial(name: str) -> bool:
 
 
 def _sync_tree(folder: Path) -> None:
-    for place, folders, files in os.walk(folder):
+    for place, _, files in os.walk(folder):
         for name in files:
             descriptor = os.open(Path(place, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        del folders
         sync_folder(Path(place))
 
 

@@ -23,8 +23,9 @@ def require_free_space(path: Path, size_bytes: int, purpose: str) -> None:
     free = shutil.disk_usage(place).free
     if free < size_bytes + RESERVE_BYTES:
         raise StorageError(
-            f"{purpose} needs about {_megabytes(size_bytes)} in {path} beside a reserve of {_megabytes(RESERVE_BYTES)}, "
-            f"but only {_megabytes(free)} are free; make room, or choose another folder with --out"
+            f"{purpose} needs about {_megabytes(size_bytes)} in {path}, beside a reserve of "
+            f"{_megabytes(RESERVE_BYTES)}, but only {_megabytes(free)} are free; "
+            "make room, or choose another folder with --out"
         )
 
 
