@@ -173,6 +173,13 @@ class Tokenizer:
             )
         return start
 
+    @property
+    def prefix_ids(self) -> list[int]:
+        """What the saved layout puts before every text, in transformers too: [bos_id] for Llama's, none for GPT-2's."""
+        encoding = self._backend.encode("a", add_special_tokens=True)
+        prefix: list[int] = encoding.ids[: encoding.special_tokens_mask.index(0)]
+        return prefix
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ids stand for; special tokens stand for none. A cut-off character gives cut-off bytes."""
         data = b"".join(self._piece(token) for token in ids)

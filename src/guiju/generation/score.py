@@ -1,0 +1,74 @@
+"""How likely a model finds a text, as a sum of log-likelihoods and in bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from guiju.errors import DataError
+from guiju.generation.engine import evaluating, require_fit
+from guiju.model import Transformer
+from guiju.tokens import Tokenizer
+
+_HEAD_ROWS = 256  # logits of so many positions at once: all of a long text times a large vocabulary would fill memory
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one text costs the model."""
+
+    tokens: int
+    """Ids of the text, without the one put in front."""
+
+    nll_nats: float
+    """Sum of -ln p over them."""
+
+    bits_per_byte: float
+    """nll_nats / ln 2 / bytes of UTF-8: compares across tokenizers (arXiv:2101.00027)."""
+
+
+def score(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> list[Score]:
+    """Score each text alone, with BOS (or the end-of-text token where there is none) in front.
+
+    A text longer than the context is read in windows that overlap by half: each token is counted once, and sees at
+    least the half context before it.
+
+    Raises:
+        DataError: a text is empty, so that there is nothing to score.
+        ModelError: tokenizer and model do not fit, or the tokenizer has no token to put in front.
+    """
+    return list(score_each(model, tokenizer, texts))
+
+
+def score_each(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:
+    """The same, one by one as they are asked for."""
+    require_fit(model, tokenizer)
+    for number, text in enumerate(texts):
+        ids = tokenizer.encode(text)
+        if not ids:
+            raise DataError(f"text {number} is empty: it has no token, so there is nothing to score")
+        nll = _nll_nats(model, [tokenizer.start_id, *ids])
+        yield Score(len(ids), nll, nll / math.log(2) / len(text.encode()))
+
+
+def _nll_nats(model: Transformer, ids: list[int]) -> float:
+    """Sum of -ln p over all ids but the first."""
+    context, last = model.config.context, len(ids) - 1
+    total, done = 0.0, 0
+    with evaluating(model):
+        while done < last:
+            end = min(last, max(context, done + max(1, context // 2)))
+            begin = max(0, end - context)
+            row = torch.tensor(ids[begin : end + 1], device=model.embedding.weight.device)
+            hidden = model.hidden(row[None, :-1])[0, done - begin :]  # (end - done, width)
+            targets = row[1 + done - begin :]
+            for part in range(0, len(targets), _HEAD_ROWS):
+                logits = model.head(hidden[part : part + _HEAD_ROWS]).float()
+                nats = F.cross_entropy(logits, targets[part : part + _HEAD_ROWS], reduction="none")
+                total += nats.double().sum().item()
+            done = end
+    return total

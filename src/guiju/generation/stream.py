@@ -1,0 +1,53 @@
+"""A continuation's text as its bytes come in: whole characters only, and nothing that a stop text may yet take back."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Sequence
+
+
+class TextStream:
+    """Collects bytes, gives out text."""
+
+    def __init__(self, stops: Sequence[str], emit: Callable[[str], None] | None = None) -> None:
+        self.text = ""
+        """What came so far; after `push` or `finish` returned True, what came before the stop text."""
+        self._stops = stops
+        self._longest = max(map(len, stops), default=0)
+        self._emit = emit
+        self._emitted = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, data: bytes) -> bool:
+        """Take a token's bytes; whether a stop text is complete."""
+        return self._take(self._decoder.decode(data))
+
+    def finish(self) -> bool:
+        """There is no more: give out what was held back, a character that was cut off as U+FFFD. Whether it stopped."""
+        stopped = self._take(self._decoder.decode(b"", final=True))
+        self._give_out(len(self.text))
+        return stopped
+
+    def _take(self, more: str) -> bool:
+        begin = max(0, len(self.text) - self._longest + 1)  # a stop text may have begun before
+        self.text += more
+        found = [place for stop in self._stops if (place := self.text.find(stop, begin)) >= 0]
+        if found:
+            self.text = self.text[: min(found)]
+            self._give_out(len(self.text))
+            return True
+        self._give_out(len(self.text) - self._held())
+        return False
+
+    def _held(self) -> int:
+        """Length of the longest end of the text with which a stop text begins."""
+        for size in range(min(self._longest - 1, len(self.text)), 0, -1):
+            if any(stop.startswith(self.text[-size:]) for stop in self._stops):
+                return size
+        return 0
+
+    def _give_out(self, end: int) -> None:
+        if end > self._emitted:
+            if self._emit is not None:
+                self._emit(self.text[self._emitted : end])
+            self._emitted = end

@@ -1,0 +1,272 @@
+"""llama2.c's vocabulary: pieces with scores, merged best score first. Read from its .bin, saved as tokenizer.json.
+
+Source: https://github.com/karpathy/llama2.c, `encode` and `decode` in run.c, and export in tokenizer.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from guiju.errors import DataError, ModelError
+from guiju.tokens.tokenizer import Tokenizer
+
+UNKNOWN, BOS, EOS = 0, 1, 2  # fixed in llama2.c
+_NAMES = {UNKNOWN: "<unk>", BOS: "<s>", EOS: "</s>"}
+_HEADER = struct.Struct("<i")
+_ENTRY = struct.Struct("<fi")
+_BYTE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
+
+
+class Llama2cTokenizer(Tokenizer):
+    """Ids as run.c gives them: a space is put before the text, then pairs merge by score, leftmost first on ties.
+
+    Where the vocabulary has byte pieces (`<0xNN>`, wherever they stand), a character without a piece becomes its bytes;
+    else it becomes <unk>. Unlike run.c, no text merges into an unknown, first, last or byte piece, so that nothing a
+    user writes is taken for one; and no space is put before the text where the vocabulary has no piece for it.
+    """
+
+    def __init__(self, scores: Sequence[float], pieces: Sequence[bytes]) -> None:
+        """The vocabulary by id.
+
+        Raises:
+            ModelError: it lacks the three special ids, or a score is no number.
+        """
+        if len(pieces) <= EOS:
+            raise ModelError(
+                f"a llama2.c vocabulary begins with <unk>, BOS and EOS, but this one has {len(pieces)} pieces"
+            )
+        if not all(math.isfinite(score) for score in scores):
+            raise ModelError("the vocabulary holds a score that is no number, so there is no order to merge in")
+        self._scores = list(scores)
+        self._byte_ids: dict[int, int] = {}
+        self._ids: dict[bytes, int] = {}
+        raw: list[bytes] = []
+        for token, piece in enumerate(pieces):
+            byte = _BYTE.fullmatch(piece)
+            if token in _NAMES:
+                raw.append(b"")
+            elif byte is not None:
+                raw.append(bytes([int(byte[1], 16)]))
+                self._byte_ids.setdefault(raw[-1][0], token)
+            else:
+                raw.append(piece)
+                if piece:
+                    self._ids.setdefault(piece, token)
+        layout = _layout(raw, self._scores, self._ids, self._byte_ids)
+        super().__init__(
+            (json.dumps(layout, ensure_ascii=False, indent=1) + "\n").encode(),
+            {"bos_token": _NAMES[BOS], "eos_token": _NAMES[EOS], "unk_token": _NAMES[UNKNOWN]},
+        )
+        self._pieces = raw  # exact, where a piece that is no UTF-8 has only a stand-in in tokenizer.json
+
+    @classmethod
+    def read(cls, path: Path, vocab_size: int | None = None) -> Llama2cTokenizer:
+        """Read a tokenizer .bin: the longest piece's length, then score, length and bytes of each piece.
+
+        Raises:
+            ModelError: the file is none, is cut off, or has not `vocab_size` pieces.
+        """
+        entries = read_entries(Path(path))
+        if vocab_size is not None and len(entries) != vocab_size:
+            raise ModelError(
+                f"{path} has {len(entries)} pieces, but the model knows {vocab_size} ids: they do not belong together. "
+                f"Pass --tokenizer with the model's own"
+            )
+        return cls([score for score, _ in entries], [piece for _, piece in entries])
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether a space is put before every text."""
+        return b" " in self._ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._encode(text) for text in texts]
+
+    def _encode(self, text: str) -> list[int]:
+        tokens: list[int] = []
+        for character in f" {text}" if text and self.adds_space else text:
+            try:
+                data = character.encode()
+            except UnicodeEncodeError:
+                raise DataError(f"a text holds the lone surrogate U+{ord(character):04X}, which is no text") from None
+            token = self._ids.get(data)
+            if token is not None:
+                tokens.append(token)
+            elif all(byte in self._byte_ids for byte in data):
+                tokens += [self._byte_ids[byte] for byte in data]
+            else:
+                tokens.append(UNKNOWN)
+        return self._merge(tokens)
+
+    def _merge(self, tokens: list[int]) -> list[int]:
+        """Merge the adjacent pair of the highest score, leftmost on ties, until no pair is a piece.
+
+        A heap of candidates over a linked list: run.c looks through all pairs before each merge, which takes
+        quadratic time.
+        """
+        after = [*range(1, len(tokens)), -1]
+        before = [*range(-1, len(tokens) - 1)]
+        alive = list(tokens)  # -1 where a token was merged into the one before it
+        heap: list[tuple[float, int, int, int, int]] = []
+
+        def offer(left: int, right: int) -> None:
+            joined = self._joined(alive[left], alive[right])
+            if joined is not None:
+                heapq.heappush(heap, (-self._scores[joined], left, alive[left], alive[right], joined))
+
+        for left in range(len(tokens) - 1):
+            offer(left, left + 1)
+        while heap:
+            _, left, left_token, right_token, joined = heapq.heappop(heap)
+            right = after[left]
+            if alive[left] != left_token or right < 0 or alive[right] != right_token:
+                continue  # one of the two was merged meanwhile
+            alive[left], alive[right] = joined, -1
+            after[left] = after[right]
+            if after[left] >= 0:
+                before[after[left]] = left
+                offer(left, after[left])
+            if before[left] >= 0:
+                offer(before[left], left)
+        return [token for token in alive if token >= 0]
+
+    def _joined(self, left: int, right: int) -> int | None:
+        mergeable = self._ids.get
+        if mergeable(self._pieces[left]) != left or mergeable(self._pieces[right]) != right:
+            return None
+        return mergeable(self._pieces[left] + self._pieces[right])
+
+
+def read_entries(path: Path) -> list[tuple[float, bytes]]:
+    """Score and bytes of each piece of a tokenizer .bin.
+
+    Raises:
+        ModelError: the file is missing, is none, or is cut off.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as problem:
+        raise ModelError(f"there is no tokenizer at {path} ({problem.strerror})") from None
+    if len(data) < _HEADER.size:
+        raise ModelError(f"{path} is {len(data)} bytes long, too short for a llama2.c tokenizer")
+    longest = _HEADER.unpack_from(data)[0]
+    entries: list[tuple[float, bytes]] = []
+    place = _HEADER.size
+    while place < len(data):
+        if place + _ENTRY.size > len(data):
+            raise ModelError(f"{path} is cut off after {len(entries)} pieces, or is no llama2.c tokenizer")
+        score, size = _ENTRY.unpack_from(data, place)
+        place += _ENTRY.size
+        if not 0 <= size <= longest or place + size > len(data):
+            raise ModelError(
+                f"{path}: piece {len(entries)} states {size} bytes, where the longest is {longest} and "
+                f"{len(data) - place} are left: it is cut off, or no llama2.c tokenizer"
+            )
+        entries.append((score, data[place : place + size]))
+        place += size
+    return entries
+
+
+def _layout(
+    pieces: Sequence[bytes], scores: Sequence[float], ids: dict[bytes, int], byte_ids: dict[int, int]
+) -> dict[str, object]:
+    """The same vocabulary as a tokenizer.json of `tokenizers`' BPE.
+
+    BPE there merges by the rank of a pair, here by the score of what it becomes. Each way to split a piece is a merge,
+    ranked by the piece's score. That gives the same ids but for two cases: pieces of equal score, which run.c merges
+    leftmost first; and runs of one unit (such as "aaaa") that can be split in several ways which overlap in the text.
+    """
+    vocabulary: dict[str, int] = dict(zip(_NAMES.values(), _NAMES, strict=True))
+    for byte, token in byte_ids.items():
+        vocabulary[f"<0x{byte:02X}>"] = token
+    texts: dict[int, str] = {}
+    for piece, token in ids.items():
+        try:
+            texts[token] = piece.decode()
+        except UnicodeDecodeError:
+            continue
+        if texts[token] in vocabulary:  # such as a piece "<s>" in the text's own vocabulary
+            del texts[token]
+        else:
+            vocabulary[texts[token]] = token
+    taken = set(vocabulary.values())
+    for token in range(len(pieces)):
+        if token not in taken:  # twice there, or no UTF-8: no text encodes to it
+            vocabulary[f"<piece {token}>"] = token
+    known = {text: token for token, text in texts.items()}
+    merges: list[tuple[float, int, int, list[str]]] = []
+    for token, text in texts.items():
+        for order, split in enumerate(_splits(text)):
+            left, right = text[:split], text[split:]
+            if left in known and right in known:
+                merges.append((-scores[token], token, order, [left, right]))
+    special = [
+        {
+            "id": token,
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for token, name in _NAMES.items()
+    ]
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": special,
+        "normalizer": {"type": "Prepend", "prepend": " "} if b" " in ids else None,
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": _NAMES[BOS], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [
+                {"SpecialToken": {"id": _NAMES[BOS], "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": _NAMES[BOS], "type_id": 1}},
+                {"Sequence": {"id": "B", "type_id": 1}},
+            ],
+            "special_tokens": {_NAMES[BOS]: {"id": _NAMES[BOS], "ids": [BOS], "tokens": [_NAMES[BOS]]}},
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}, *(strip if b" " in ids else [])],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": _NAMES[UNKNOWN],
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": bool(byte_ids),
+            "ignore_merges": False,
+            "vocab": dict(sorted(vocabulary.items(), key=lambda item: item[1])),
+            "merges": [pair for *_, pair in sorted(merges)],
+        },
+    }
+
+
+def _splits(text: str) -> list[int]:
+    """Where to split a piece in two, in the order that merges leftmost first where two splits overlap in a text.
+
+    Splits k and n - k overlap in "left middle right" where the middle begins with one and ends with the other: the
+    longer border of the text decides which of them is the left one.
+    """
+    size = len(text)
+
+    def rank(split: int) -> tuple[int, int]:
+        short = min(split, size - split)
+        leftmost_is_short = text[: size - short] == text[short:]
+        return short, int((split == short) != leftmost_is_short)
+
+    return sorted(range(1, size), key=rank)
