@@ -31,8 +31,8 @@ def reference() -> str:
         "",
         "## Verbs",
         "",
-        "Exit codes: 0 ok, 1 a check failed, 2 usage or bad input, 130 stopped from the keyboard, 143 stopped by SIGTERM "
-        "with a checkpoint written. Results go to stdout, progress and messages to stderr.",
+        "Exit codes: 0 ok, 1 a check failed, 2 usage or bad input, 130 stopped from the keyboard, 143 stopped by "
+        "SIGTERM with a checkpoint written. Results go to stdout, progress and messages to stderr.",
         "",
     ]
     command = typer.main.get_command(application)
@@ -54,11 +54,18 @@ def _verb(title: str, verb: Any) -> list[str]:
         record = getattr(parameter, "help", "") or ""
         names = ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
         default = parameter.default
-        shown = "" if default is None or default is False or callable(default) or "Sentinel" in repr(default) else f"`{default}`"
+        shown = (
+            ""
+            if default is None or default is False or callable(default) or "Sentinel" in repr(default)
+            else f"`{default}`"
+        )
         rows.append(f"| `{names}` | {record} | {shown} |")
     lines += ["| option | meaning | default |", "|---|---|---|", *rows, ""]
     if verb.epilog:
-        lines += [verb.epilog.replace("Example: ", "Example: `").rstrip() + ("`" if "Example: " in verb.epilog else ""), ""]
+        lines += [
+            verb.epilog.replace("Example: ", "Example: `").rstrip() + ("`" if "Example: " in verb.epilog else ""),
+            "",
+        ]
     return lines
 
 
@@ -99,7 +106,9 @@ def _kind(kind: Any) -> str:
 
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
-        return f"`{field.default!r}`".replace("|", "\\|") if not isinstance(field.default, Path) else f"`{field.default}`"
+        return (
+            f"`{field.default!r}`".replace("|", "\\|") if not isinstance(field.default, Path) else f"`{field.default}`"
+        )
     if field.default_factory is not dataclasses.MISSING:
         return "" if dataclasses.is_dataclass(field.default_factory) else f"`{field.default_factory()!r}`"
     return "**required**"

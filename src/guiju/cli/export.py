@@ -17,7 +17,9 @@ def command(
     source: Annotated[str, typer.Argument(help="run folder, Hugging Face folder or llama2.c file", show_default=False)],
     to: Annotated[str, typer.Option(help="huggingface", show_default=False)],
     out: Annotated[Path, typer.Option(help="the folder to write; it must not exist yet", show_default=False)],
-    tokenizer: Annotated[str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="what was written as JSON on stdout")] = False,
 ) -> None:
     from guiju.providers import export_model

@@ -15,7 +15,9 @@ EXAMPLE = 'Example: guiju generate --model runs/quickstart --prompt "Once upon a
 def command(
     model: Annotated[str, typer.Option(help="run folder, Hugging Face folder or llama2.c file", show_default=False)],
     prompt: Annotated[str, typer.Option(help="what to continue; empty for the beginning of a text")] = "",
-    tokenizer: Annotated[str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")
+    ] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="always the likeliest token")] = False,
     temperature: Annotated[float, typer.Option(help="above 1 bolder, below 1 safer")] = 1.0,
     top_k: Annotated[int | None, typer.Option(help="only the k likeliest tokens")] = None,

@@ -10,7 +10,9 @@ import typer
 from guiju.cli.screen import fail, print_json
 
 NAME = "plan"
-EXAMPLE = "Example: guiju plan recipes/quickstart.yaml, or: guiju plan --params 7e9 --tokens 2e12 --device a100 --count 64"
+EXAMPLE = (
+    "Example: guiju plan recipes/quickstart.yaml, or: guiju plan --params 7e9 --tokens 2e12 --device a100 --count 64"
+)
 
 
 def command(

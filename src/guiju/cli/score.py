@@ -17,7 +17,9 @@ def command(
     model: Annotated[str, typer.Option(help="run folder, Hugging Face folder or llama2.c file", show_default=False)],
     text: Annotated[str | None, typer.Option(help="one text")] = None,
     file: Annotated[Path | None, typer.Option(help='JSON lines of {"id", "text"}')] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="a JSON line per text")] = False,
 ) -> None:
     from guiju.providers import load, read_texts

@@ -15,9 +15,7 @@ from guiju.tokens import Tokenizer, train_tokenizer, write_shards
 def make_corpus(context: StageContext) -> StageResult:
     """Sources become documents; the licence register, the draw for inspection and every measure go on record."""
     recipe = context.recipe
-    report = build_corpus(
-        recipe.corpus, context.path("corpus"), root=recipe.root, progress=context.reporter.progress
-    )
+    report = build_corpus(recipe.corpus, context.path("corpus"), root=recipe.root, progress=context.reporter.progress)
     for source in report.sources:
         context.record(Kind.SOURCE_REGISTERED, source, f"source {source['name']} is registered")
     context.record(Kind.SAMPLE_DRAWN, report.sample, "documents drawn for inspection by people and by rules")
@@ -29,7 +27,9 @@ def make_corpus(context: StageContext) -> StageResult:
 def make_tokenizer(context: StageContext) -> StageResult:
     """A byte-level vocabulary, learned from the training side alone."""
     report = context.reporter.progress
-    texts = (text for _, text in read_documents(context.path("corpus/train.jsonl"), report, "reading for the tokenizer"))
+    texts = (
+        text for _, text in read_documents(context.path("corpus/train.jsonl"), report, "reading for the tokenizer")
+    )
     tokenizer = train_tokenizer(texts, context.recipe.tokenizer, context.path("tokenizer"))
     return StageResult(
         {"vocab_size": tokenizer.vocab_size, "digest": tokenizer.digest},

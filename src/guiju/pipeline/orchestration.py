@@ -236,11 +236,12 @@ class Orchestrator:
         return "guiju does this stage differently now"
 
     def _changed_output(self, stage: Stage) -> str:
-        for path, digest in self.history.outputs[stage.name].items():
+        manifest = self.run.manifest()
+        for path in self.history.outputs[stage.name]:
             place = self.run.path / path
             if not place.is_file():
                 return f"{path} is missing"
-            if sha256_file(place) != digest:
+            if sha256_file(place) != manifest.get(path):
                 return f"{path} was changed from outside"
         return ""
 

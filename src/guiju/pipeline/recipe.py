@@ -70,7 +70,7 @@ class Recipe:
     corpus: CorpusSettings
     name: str = ""
     """The run's name; the recipe's file name where it is not given."""
-    root: Path = Path(".")
+    root: Path = Path()
     """Where paths in the recipe start, from the recipe's own folder."""
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     model: ModelSettings = field(default_factory=ModelSettings)

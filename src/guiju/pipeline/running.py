@@ -1,0 +1,89 @@
+"""What `guiju run` and `guiju plan` do with a recipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from guiju.compute import Plan
+from guiju.corpus import input_files
+from guiju.errors import ConfigError
+from guiju.evidence import Kind, Run
+from guiju.pipeline.learning import calibrated_plan, plan_without_data
+from guiju.pipeline.orchestration import Orchestrator, Reporter, StageState, open_run
+from guiju.pipeline.recipe import Recipe, read_recipe
+from guiju.pipeline.stages import STAGES
+from guiju.pipeline.summary import RunSummary, summarise
+
+
+def run_recipe(
+    path: Path,
+    *,
+    reporter: Reporter,
+    overrides: Sequence[str] = (),
+    only: str | None = None,
+    out: Path | None = None,
+) -> RunSummary:
+    """Do a recipe's stages, each only where its inputs, settings or outputs changed.
+
+    Raises:
+        GuijuError: the recipe, a source, the disk or the run folder is not as it must be; nothing is half-written.
+    """
+    recipe = read_recipe(path, overrides)
+    input_files(recipe.corpus, recipe.root)  # a missing source is found before a run folder is made
+    if only is not None and only not in {stage.name for stage in STAGES}:
+        raise ConfigError(
+            f"--only {only}: there is no such stage; the stages are {', '.join(stage.name for stage in STAGES)}"
+        )
+    began = time.monotonic()
+    with open_run(run_folder(recipe, out), recipe) as run:
+        orchestrator = Orchestrator(run, recipe, STAGES, reporter)
+        done = orchestrator.run_all(only=only)
+        if done:
+            run.append(Kind.RUN_FINISHED, {"stages": done}, reason="every stage that was asked for is up to date")
+        return summarise(run, done, seconds=time.monotonic() - began)
+
+
+def plan_states(path: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> list[StageState]:
+    """Which stages `run_recipe` would do, and why; nothing is written."""
+    recipe = read_recipe(path, overrides)
+    input_files(recipe.corpus, recipe.root)
+    folder = run_folder(recipe, out)
+    if not (folder / "ledger").exists():
+        return [StageState(stage, None, "to do", "not done yet") for stage in STAGES]
+    with Run.open(folder, read_only=True) as run:
+        return list(Orchestrator(run, recipe, STAGES, _Silent()).states())
+
+
+def describe_states(states: Sequence[StageState]) -> str:
+    """The states as lines for the screen."""
+    return "\n".join(f"{s.stage.name:<10} {s.status:<11} {s.why}".rstrip() for s in states)
+
+
+def plan_recipe(path: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> Plan:
+    """The forecast of a recipe's pretraining: on the run's own tokens where they stand, else on random ones."""
+    recipe = read_recipe(path, overrides)
+    folder = run_folder(recipe, out)
+    if (folder / "tokens" / "train" / "index.json").is_file() and (folder / "tokenizer").is_dir():
+        return calibrated_plan(recipe, folder / "tokenizer", folder / "tokens" / "train")
+    return plan_without_data(recipe)
+
+
+def run_folder(recipe: Recipe, out: Path | None) -> Path:
+    """runs/NAME below the current folder, where no other is asked for."""
+    return out if out is not None else Path("runs") / recipe.name
+
+
+@dataclass(frozen=True)
+class _Silent:
+    """A reporter for looking without doing."""
+
+    def stage(self, name: str, status: str, why: str) -> None: ...
+
+    def progress(self, done: int, total: int, label: str) -> None: ...
+
+    def finished(self, name: str, seconds: float, line: str) -> None: ...
+
+    def note(self, text: str) -> None: ...

@@ -1,0 +1,95 @@
+"""What a run ends by telling: what was built, how the verdicts fell, forecast against actual, how to verify."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from guiju.evidence import Kind, Run
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    folder: str
+    done: list[str]
+    seconds: float
+    built: dict[str, Any]
+    verdicts: dict[str, int]
+    standard: str
+    cost: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.folder,
+            "done": self.done,
+            "seconds": round(self.seconds, 1),
+            "built": self.built,
+            "standard": self.standard,
+            "verdicts": self.verdicts,
+            "cost": self.cost,
+            "verify": f"guiju verify {self.folder}",
+        }
+
+    def text(self) -> str:
+        if not self.done:
+            return f"all stages of {self.folder} are up to date; verify it: guiju verify {self.folder}"
+        lines = ["", f"Built in {self.seconds:.0f} s: {self.folder}"]
+        lines += [f"  {name}: {line}" for name, line in self._built_lines()]
+        if self.verdicts:
+            lines += ["", f"Findings, {self.standard}"]
+            lines += [f"  {count:>4}  {name}" for name, count in self.verdicts.items() if count]
+        if self.cost:
+            lines += ["", "Pretraining         forecast        actual   actual/forecast"]
+            lines += [_cost_line(row) for row in self.cost]
+        lines += ["", f"Read it    {self.folder}/report.html", f"Verify it  guiju verify {self.folder}"]
+        return "\n".join(lines)
+
+    def _built_lines(self) -> list[tuple[str, str]]:
+        built, lines = self.built, []
+        if "corpus" in built:
+            kept, read = built["corpus"].get("kept"), built["corpus"].get("documents")
+            lines.append(("corpus", f"{kept:,} of {read:,} documents kept" if kept is not None else "built"))
+        if "tokenizer" in built:
+            lines.append(("tokenizer", f"{built['tokenizer']['vocab_size']:,} tokens"))
+        if "pretrain" in built:
+            model = built["pretrain"]
+            lines.append(("model", f"{model['parameters']:,} parameters, learned from {model['tokens']:,} tokens"))
+        if "evaluate" in built:
+            bits = built["evaluate"]
+            lines.append(
+                (
+                    "bits per byte",
+                    f"{bits['model']:.3f} (bigram {bits['bigram']:.3f}, unigram {bits['unigram']:.3f}, "
+                    f"untrained {bits['untrained']:.3f}, xz {bits['xz']:.3f})",
+                )
+            )
+        return lines
+
+
+def summarise(run: Run, done: list[str], seconds: float) -> RunSummary:
+    """The summary out of the run's own ledger."""
+    built: dict[str, Any] = {}
+    cost: list[dict[str, Any]] = []
+    for entry in run.entries():
+        if entry.kind == Kind.STAGE_FINISHED:
+            built[entry.body["stage"]] = entry.body["summary"]
+        elif entry.kind == Kind.COST:
+            cost = entry.body["rows"]
+    audit = built.get("audit", {})
+    return RunSummary(
+        folder=str(run.path),
+        done=done,
+        seconds=seconds,
+        built=built,
+        verdicts=audit.get("verdicts", {}),
+        standard=audit.get("standard", ""),
+        cost=cost,
+    )
+
+
+def _cost_line(row: dict[str, Any]) -> str:
+    def shown(value: float | None) -> str:
+        return "not measured" if value is None else f"{value:,.4g} {row['unit']}"
+
+    ratio = "" if row.get("ratio") is None else f"{row['ratio']:.2f}"
+    return f"  {row['what']:<14} {shown(row['forecast']):>14} {shown(row['actual']):>14} {ratio:>10}"
