@@ -24,8 +24,8 @@ def export_model(source: str | Path, to: str, out: str | Path, tokenizer: str | 
         to: the layout; this version writes "huggingface".
         out: the folder to make. It takes its name only when all is written.
     Returns:
-        out, format and files (names). For a llama2.c tokenizer also tokenizer_check: on how many made-up lines its ids were
-        compared with those of the tokenizer.json, and on how many they differ (guiju.tokens.llama2c says when they can).
+        out, format and files (names). For a llama2.c tokenizer also tokenizer_check: on how many made-up lines its ids
+        were compared with those of the tokenizer.json, and on how many they differ (guiju.tokens.llama2c says when).
     Raises:
         ConfigError: the layout is not in this version, or the folder is there already.
         ModelError: the source cannot be read, or has no place in the layout.
