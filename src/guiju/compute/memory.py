@@ -1,0 +1,84 @@
+"""How much memory training takes: exact for what belongs to a parameter, an estimate for what belongs to a token."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from guiju.compute.shape import Shape, is_gated, parameters
+
+FLOAT32 = 4
+BFLOAT16 = 2
+LOSS_CHUNK_BYTES = 64 << 20
+"""Logits of one chunk of the loss in float32 (the training room's size)."""
+RUNTIME_BYTES = 450_000_000
+"""Python with torch and its libraries, before any model: measured on Linux with torch 2.13 for CPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes at the highest point of a training step."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    loss: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.loss + self.runtime
+
+    def to_json(self) -> dict[str, int]:
+        """By part, with the total."""
+        return {**asdict(self), "total": self.total}
+
+
+def training_memory(
+    shape: Shape,
+    batch: int,
+    length: int,
+    *,
+    dtype: str = "float32",
+    activation_checkpointing: bool = False,
+    runtime: int = RUNTIME_BYTES,
+) -> Memory:
+    """Memory of one process that trains with AdamW.
+
+    Weights, gradients and AdamW's two moments are float32. With "bfloat16" each weight has a short copy for the
+    products, and what products keep for the backward pass is short.
+
+    Args:
+        batch, length: rows and tokens of one forward and backward pass; passes that are accumulated come after each
+            other and cost no more.
+        runtime: what the process holds before there is a model.
+    """
+    count = parameters(shape).total
+    short = dtype == "bfloat16"
+    item = BFLOAT16 if short else FLOAT32
+    tokens = batch * length
+    layer = _kept_per_token(shape, item)
+    if activation_checkpointing:
+        kept = shape.layers * shape.width * FLOAT32 + layer
+    else:
+        kept = shape.layers * layer
+    chunk = min(tokens * shape.vocab_size * FLOAT32, LOSS_CHUNK_BYTES)
+    head_gradient = shape.vocab_size * shape.width * FLOAT32
+    return Memory(
+        weights=count * (FLOAT32 + (BFLOAT16 if short else 0)),
+        gradients=count * FLOAT32,
+        optimizer=2 * count * FLOAT32,
+        activations=tokens * (kept + 3 * shape.width * FLOAT32),
+        loss=2 * chunk + head_gradient,
+        runtime=runtime,
+    )
+
+
+def _kept_per_token(shape: Shape, item: int) -> int:
+    """Bytes that one layer keeps of one token until its gradient is computed."""
+    queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    streams = 2 * shape.width * FLOAT32 + 2 * shape.width * item  # each norm's input, and its output
+    attention = (2 * queries + 2 * keys) * item + shape.heads * FLOAT32  # queries, keys, values, result; their sums
+    mlp = (4 if is_gated(shape) else 2) * shape.hidden * item
+    return streams + attention + mlp
