@@ -6,6 +6,7 @@ from guiju.audit.auditing import audit_reference, audit_run
 from guiju.audit.describing import count_verdicts, describe_findings
 from guiju.audit.findings import Finding, Part
 from guiju.audit.measures import MEASURES
+from guiju.audit.report import write_report
 
 __all__ = [
     "MEASURES",
@@ -15,4 +16,5 @@ __all__ = [
     "audit_run",
     "count_verdicts",
     "describe_findings",
+    "write_report",
 ]

@@ -10,9 +10,10 @@ from typing import Any
 from guiju.audit.findings import Finding
 from guiju.audit.judging import Attestation, Measurement, judge
 from guiju.audit.model_files import measure_model_folder
+from guiju.audit.records import current_entries
 from guiju.audit.run_measures import measure_run
 from guiju.errors import ModelError
-from guiju.evidence import Kind, Run
+from guiju.evidence import Entry, Kind, Record, Run
 from guiju.standards import Standard, load_standard, parse_day
 from guiju.statistics import Verdict
 
@@ -48,9 +49,13 @@ def audit_run(run: Run, standard: Standard, as_of: date | str | None = None) -> 
             judge(finding.clause, standard, measurements, attestations) if finding.clause.id in again else finding
             for finding in findings
         ]
-    for finding in findings:
-        reason = f"{finding.clause.id} of {standard.designation} as of {standard.as_of}"
-        run.append(Kind.FINDING, finding.to_body(), reason=reason)
+    day = f"{standard.designation} as of {standard.as_of}"
+    run.append_many(
+        [
+            Record(kind=Kind.FINDING, body=finding.to_body(), reason=f"{finding.clause.id} of {day}")
+            for finding in findings
+        ]
+    )
     return findings
 
 
@@ -83,10 +88,13 @@ def audit_reference(reference: str | Path, standard: str | Standard, as_of: date
 
 
 def _read(run: Run) -> tuple[list[Measurement], list[Attestation]]:
+    """What still speaks. Of a measure only the ledger's last record does, and only if its stage was not done again."""
+    entries = list(run.entries())
+    last: dict[str, Entry] = {str(entry.body["measure"]): entry for entry in entries if entry.kind == Kind.MEASUREMENT}
     measurements: list[Measurement] = []
     attestations: list[Attestation] = []
-    for entry in run.entries():
-        if entry.kind == Kind.MEASUREMENT:
+    for entry in current_entries(entries):
+        if entry.kind == Kind.MEASUREMENT and last[str(entry.body["measure"])].index == entry.index:
             measurements.append(Measurement.from_body(entry.body, entry.index))
         elif entry.kind == Kind.ATTESTATION:
             attestation = Attestation.from_body(entry.body, entry.index)

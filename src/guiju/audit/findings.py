@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,7 +57,15 @@ class Part:
             "low": self.low,
             "high": self.high,
             "verdict": str(self.verdict),
+            "meets_letter": self.letter,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Part:
+        """What `to_json` wrote."""
+        names = ("part", "comparator", "value", "unit", "actual", "count", "n", "low", "high")
+        fields: dict[str, Any] = {name: data.get(name) for name in names}
+        return cls(verdict=Verdict(data["verdict"]), method=data["method"], letter=data.get("meets_letter"), **fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +142,24 @@ class Finding:
             "edition": self.edition,
             "as_of": self.as_of,
             **self.to_json(),
+            "parts": [part.to_json() for part in self.parts],
             "verified_by": self.clause.verified_by,
             "verified_on": verified_on.isoformat() if verified_on else None,
         }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any], clause: Clause) -> Finding:
+        """What `to_body` wrote, with the clause from the catalogue for its texts."""
+        names = ("count", "n", "estimate", "low", "high", "meets_letter", "supported")
+        fields: dict[str, Any] = {name: body.get(name) for name in names}
+        for name in ("standard", "designation", "edition", "as_of", "unit"):
+            fields[name] = str(body.get(name) or "")
+        return cls(
+            clause=clause,
+            verdict=Verdict(body["verdict"]),
+            method=body.get("method") or "none",
+            parts=tuple(Part.from_json(part) for part in body.get("parts") or []),
+            evidence=tuple(body.get("evidence") or ()),
+            note=Note(str(body.get("note") or ""), str(body.get("note_zh") or body.get("note") or "")),
+            **fields,
+        )

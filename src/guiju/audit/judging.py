@@ -188,8 +188,8 @@ def _with_figures(finding: Finding, measurement: Measurement) -> Finding:
     return replace(
         finding,
         method=form,
-        count=measurement.count,
-        n=measurement.n,
+        count=measurement.count if measurement.is_rate else None,
+        n=measurement.n if measurement.is_rate else None,
         estimate=estimate,
         low=low,
         high=high,

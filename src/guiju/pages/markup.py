@@ -47,7 +47,7 @@ def join(*children: object) -> Html:
     return Html("".join(_pieces(children)))
 
 
-def tag(name: str, *children: object, **attributes: object) -> Html:
+def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """An element. Attribute values are escaped; `class_` is class, `for_` is for, and `_` inside a name is `-`.
 
     An attribute that is None or False is left out, and True stands alone. Event handlers are refused, and links other

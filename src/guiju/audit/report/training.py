@@ -1,0 +1,268 @@
+"""The report's pages on the model: how it learned, what it must beat, what it writes, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from guiju.audit.report.figures import brief, in_unit
+from guiju.audit.report.story import Story, flat, number
+from guiju.evidence import Kind
+from guiju.pages import Bar, Html, Series, Text, bar_chart, both, join, line_chart, section, table, tag
+
+MODEL = Text("this model", "本模型")
+BASELINES = {
+    # word in a summary's key    what it is
+    "untrained": Text("the same model, untrained", "未训练的同一模型"),
+    "unigram": Text("counts of single tokens", "单词元统计模型"),
+    "bigram": Text("counts of token pairs", "双词元统计模型"),
+    "xz": Text("the compressor xz", "xz 压缩程序"),
+}
+COSTS = {
+    # what a cost row is about    what a reader is told
+    "time": ("time", "时间"),
+    "wall_time": ("time", "时间"),
+    "seconds": ("time", "时间"),
+    "memory": ("memory at most", "内存峰值"),
+    "peak_memory": ("memory at most", "内存峰值"),
+    "flops": ("arithmetic", "计算量"),
+    "energy": ("energy", "能耗"),
+    "co2": ("carbon dioxide", "二氧化碳"),
+    "money": ("money", "费用"),
+    "cost": ("money", "费用"),
+    "parameters": ("parameters", "参数量"),
+}
+
+
+def training_section(story: Story) -> Html | None:
+    """Nothing where nothing was trained."""
+    bars = _bits_per_byte(story)
+    if not story.losses and not bars:
+        return None
+    return section(
+        "training",
+        Text("How it learned", "学习过程"),
+        Text(
+            "The lower the line, the better the model guesses what comes next. A useful model beats simple counting.",
+            "曲线越低，模型越能猜中下文；一个有用的模型必须胜过简单计数。",
+        ),
+        _losses(story),
+        _evaluations(story),
+        _bars(bars),
+        _events(story),
+    )
+
+
+def _losses(story: Story) -> Html | None:
+    if not story.losses:
+        return None
+    series = [Series(Text("each step", "每一步"), story.losses)]
+    if len(story.losses) >= 100:
+        series.append(Series(Text("mean of 25 steps", "25步平均"), _smooth(story.losses, 25)))
+    chart = line_chart(
+        series,
+        title=Text("Training loss by step", "训练损失随步数变化"),
+        x_label=Text("step", "步"),
+        y_label=Text("loss, nats a token", "损失（奈特/词元）"),
+        log_y=False,
+    )
+    return join(tag("h3", both(Text("Loss on the training text", "训练文本上的损失"))), chart)
+
+
+def _smooth(points: list[tuple[float, float]], width: int) -> list[tuple[float, float]]:
+    sums = [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + y)
+    return [(points[end - 1][0], (sums[end] - sums[end - width]) / width) for end in range(width, len(points) + 1)]
+
+
+def _evaluations(story: Story) -> Html | None:
+    if len(story.evaluations) < 2:
+        return None
+    chart = line_chart(
+        [Series(MODEL, story.evaluations)],
+        title=Text("Bits per byte on held-out text", "留出文本上的每字节比特数"),
+        x_label=Text("step", "步"),
+        y_label=Text("bits per byte", "比特/字节"),
+    )
+    return join(tag("h3", both(Text("On text it has never seen", "在未见过的文本上"))), chart)
+
+
+def _bits_per_byte(story: Story) -> list[Bar]:
+    """The model's bits per byte and those of whatever it is compared with, from the stages' summaries."""
+    found: dict[str, float] = {}
+    pairs = [pair for summary in story.stages.values() for pair in flat(summary)]
+    pairs += [
+        (f"{body['measure']}.{body.get('what', '')}", body.get("value"))
+        for body in story.bodies(Kind.MEASUREMENT)
+        if "bits_per_byte" in str(body.get("measure"))
+    ]
+    for key, value in pairs:
+        bits = number(value)
+        if bits is None or not ("bits_per_byte" in key or key.startswith("baselines.")):
+            continue
+        if "weights" in key:
+            continue
+        name = next((name for name in BASELINES if name in key), "")
+        found.setdefault(name, bits)
+    if story.evaluations:
+        found.setdefault("", story.evaluations[-1][1])
+    if "" not in found:
+        return []
+    bars = [Bar(MODEL, found[""], f"{found['']:.3f}", strong=True)]
+    bars += [Bar(label, found[name], f"{found[name]:.3f}") for name, label in BASELINES.items() if name in found]
+    return sorted(bars, key=lambda bar: bar.value)
+
+
+def _bars(bars: list[Bar]) -> Html | None:
+    if not bars:
+        return None
+    title = Text("Bits spent on a byte of held-out text; less is better", "留出文本每字节所需比特数，越少越好")
+    beaten = [bar for bar in bars if not bar.strong and bar.value > next(b.value for b in bars if b.strong)]
+    count = Text(
+        f"It does better than {len(beaten)} of the {len(bars) - 1} it is compared with.",
+        f"在 {len(bars) - 1} 个比较对象中，优于 {len(beaten)} 个。",
+    )
+    return join(
+        tag("h3", both(title)),
+        bar_chart(bars, title=title),
+        tag("p", both(count), class_="soft small") if len(bars) > 1 else None,
+    )
+
+
+def _events(story: Story) -> Html | None:
+    """What went otherwise than straight on: skipped steps, resumptions, notices."""
+    told = []
+    for body in story.bodies(Kind.TRAINING_EVENT):
+        name = str(body.get("event") or body.get("name") or "")
+        if name in ("step-skipped", "resumed", "notice", "interrupted"):
+            facts = ", ".join(f"{key} {value}" for key, value in flat(body) if key in ("step", "text", "checkpoint"))
+            told.append(tag("li", f"{name}: {facts}" if facts else name))
+    if not told:
+        return None
+    summary = tag("summary", both(Text("What interrupted it", "训练中的特殊事件")))
+    return tag("details", summary, tag("ul", told, class_="small"), class_="plain")
+
+
+def writing_section(story: Story) -> Html | None:
+    """What the model writes, as it wrote it. Nothing where it wrote nothing."""
+    bodies = story.bodies(Kind.GENERATION)
+    if not bodies:
+        return None
+    return section(
+        "writing",
+        Text("What it writes", "它写了什么"),
+        Text(
+            "Continuations as the model gave them, unedited. A small model is fluent long before it makes sense.",
+            "以下为模型原样输出，未经修改。小模型写得通顺，远早于写得合理。",
+        ),
+        [_generation(body) for body in bodies],
+    )
+
+
+def _generation(body: Mapping[str, Any]) -> Html:
+    prompt = str(body.get("prompt", ""))
+    language = str(body.get("language") or "")
+    shown = prompt or both(Text("(the beginning of a text)", "（从文本开头）"))
+    sequences = body.get("sequences")
+    quotes = []
+    for sequence in sequences if isinstance(sequences, list) else []:
+        if not isinstance(sequence, Mapping):
+            continue
+        footer = ", ".join(
+            f"{label} {sequence[key]}"
+            for key, label in (("seed", "seed"), ("finish_reason", "finish"))
+            if sequence.get(key) is not None
+        )
+        quotes.append(
+            tag(
+                "blockquote",
+                tag("span", prompt, class_="prompt"),
+                str(sequence.get("text", "")),
+                tag("footer", footer) if footer else None,
+                class_="quote",
+                lang=language if language.isalpha() else None,
+            )
+        )
+    settings = body.get("settings")
+    drawn = ", ".join(
+        f"{key} {value}" for key, value in flat(settings if isinstance(settings, Mapping) else {}) if _said(value)
+    )
+    return join(
+        tag("h3", both(Text("Continuing", "续写")), " ", tag("q", shown)),
+        quotes,
+        tag("p", both(Text("drawn with", "采样设置")), ": ", tag("span", drawn), class_="soft small")
+        if drawn
+        else None,
+    )
+
+
+def _said(value: object) -> bool:
+    return value is not None and value is not False and value != [] and value != ""
+
+
+def cost_section(story: Story) -> Html | None:
+    """Forecast against actual. Nothing where neither is on record."""
+    bodies = story.bodies(Kind.COST)
+    given = bodies[-1].get("rows") if bodies else None
+    rows: list[list[object]] = []
+    for row in given if isinstance(given, list) else []:
+        if not isinstance(row, Mapping):
+            continue
+        unit, what = str(row.get("unit", "")), str(row.get("what", ""))
+        ratio = number(row.get("ratio"))
+        rows.append(
+            [
+                Text(*COSTS[what]) if what in COSTS else what,
+                in_unit(row.get("forecast"), unit),
+                in_unit(row.get("actual"), unit),
+                "–" if ratio is None else f"{ratio:.2f}",
+            ]
+        )
+    if not rows:
+        return _forecast(story)
+    head = [
+        Text("What", "项目"),
+        Text("Forecast", "预测"),
+        Text("Actual", "实际"),
+        Text("Actual / forecast", "实际/预测"),
+    ]
+    note = str(bodies[-1].get("note") or bodies[-1].get("method") or "")
+    return section(
+        "cost",
+        Text("What it cost", "成本"),
+        Text(
+            "What was forecast before training began, beside what it took. Energy and carbon dioxide are estimates "
+            "unless a power sensor was read.",
+            "训练前的预测与实际消耗对照。除非读取了功率传感器，能耗与二氧化碳均为估算。",
+        ),
+        table(head, rows, numbers=(1, 2, 3)),
+        tag("p", note, class_="soft small") if note else None,
+        _stages(story),
+    )
+
+
+def _forecast(story: Story) -> Html | None:
+    plans = story.bodies(Kind.PLAN)
+    forecast = plans[-1].get("forecast") if plans else None
+    if not isinstance(forecast, Mapping):
+        return None
+    rows: list[list[object]] = [[key, brief(value)] for key, value in flat(forecast) if number(value) is not None]
+    return section(
+        "cost",
+        Text("What it will cost", "成本预测"),
+        Text("A forecast; nothing has been spent yet.", "仅为预测，尚未发生。"),
+        table([Text("What", "项目"), Text("Forecast", "预测")], rows, numbers=(1,)),
+    )
+
+
+def _stages(story: Story) -> Html | None:
+    if not story.seconds:
+        return None
+    rows: list[list[object]] = [
+        [tag("code", name), in_unit(seconds, "s")] for name, seconds in story.seconds.items() if seconds > 0
+    ]
+    summary = tag("summary", both(Text("Time by stage", "各阶段用时")))
+    return tag(
+        "details", summary, table([Text("Stage", "阶段"), Text("Time", "用时")], rows, numbers=(1,)), class_="plain"
+    )
