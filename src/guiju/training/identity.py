@@ -1,0 +1,105 @@
+"""Which run a checkpoint belongs to, and what decides the last bits of its result: threads, processor, torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guiju.errors import CheckpointError
+from guiju.model import Transformer
+from guiju.settings import to_mapping
+from guiju.storage import sha256_bytes
+from guiju.training.settings import TrainingSettings
+
+FREE_SETTINGS = ("keep", "checkpoint_every", "device", "compile", "max_skipped")
+"""Settings in which a run may differ from the one it goes on with: they change no result, or the environment shows
+them."""
+
+
+def run_facts(
+    model: Transformer,
+    data: Mapping[str, Any],
+    settings: TrainingSettings,
+    device: torch.device,
+    dtype: str,
+    compiled: bool,
+) -> dict[str, Any]:
+    """What a checkpoint's manifest says about the run."""
+    weights = {name: list(weight.shape) for name, weight in model.named_parameters()}
+    return {
+        "settings": {name: value for name, value in to_mapping(settings).items() if name not in FREE_SETTINGS},
+        "data": dict(data),
+        "shape": {name: value for name, value in asdict(model.config).items() if name != "stop_ids"},
+        "weights": sha256_bytes(json.dumps(weights, sort_keys=True).encode()),
+        "dtype": dtype,
+        "environment": {**arithmetic_environment(device), "compiled": compiled},
+    }
+
+
+def require_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
+    """Refuse a checkpoint that another run made.
+
+    Raises:
+        CheckpointError: its settings, data, tokenizer or model are not this run's; the message names each difference.
+    """
+    meanings = {
+        "data": "data",
+        "shape": "a model of another shape",
+        "weights": "a model of another shape",
+        "settings": "training settings",
+        "dtype": "training settings",
+    }
+    for name, meaning in meanings.items():
+        mine = json.loads(json.dumps(facts[name]))
+        if saved[name] != mine:
+            made = meaning if meaning.startswith("a ") else f"other {meaning}"
+            raise CheckpointError(
+                f"{checkpoint} was made with {made} ({differences(saved[name], mine)}): going on would be neither run. "
+                f"Take what it was made with, or remove {checkpoint.parent} to train from the start."
+            )
+
+
+def differences(saved: Any, mine: Any) -> str:
+    """What differs, with both values, in words."""
+    if not isinstance(saved, dict) or not isinstance(mine, dict):
+        return f"{saved} then, {mine} now"
+    names = sorted(name for name in {*saved, *mine} if saved.get(name) != mine.get(name))
+    return ", ".join(f"{name} {saved.get(name)} then, {mine.get(name)} now" for name in names)
+
+
+def arithmetic_environment(device: torch.device) -> dict[str, str | int]:
+    """The facts under which two runs of the same settings give the same bits; equality across processors is not
+    promised.
+
+    Source: PyTorch's results on a CPU change with the number of threads and with the instruction set.
+    """
+    facts: dict[str, str | int] = {
+        "torch": torch.__version__,
+        "build": hashlib.sha256(torch.__config__.show().encode()).hexdigest()[:16],
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cpu_flags": _cpu_flags_digest(),
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        facts["device"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _cpu_flags_digest() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    flags = next(
+        (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), platform.processor()
+    )
+    return hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:16]

@@ -1,0 +1,86 @@
+"""Cross entropy over a large vocabulary, a chunk of tokens at a time.
+
+The logits of all tokens at once are the largest thing in training: B * T * vocab numbers, several times over. Here a
+chunk's logits become its gradients in place and are dropped before the next chunk's are made, so no more than one
+chunk exists, and, unlike with recomputation, each product is computed once.
+Axes: N tokens (B * T), D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from guiju.model import Transformer
+from guiju.tokens import IGNORED
+
+CHUNK_BYTES = 64 << 20
+"""Size of one chunk's logits in float32: large enough for a full-speed product, small beside the model."""
+
+
+def cross_entropy_in_chunks(
+    model: Transformer, hidden: Tensor, targets: Tensor, chunk_tokens: int | None = None
+) -> Tensor:
+    """Sum over targets of -log p(target), in nats: the gradient is that of F.cross_entropy(reduction="sum").
+
+    Args:
+        hidden: (B, T, D), what the head reads.
+        targets: (B, T) token ids; IGNORED ones count nothing.
+        chunk_tokens: tokens a chunk; by default as many as `CHUNK_BYTES` hold.
+    Returns:
+        A float32 scalar. Divide it by the number of targets of the whole update for a token-weighted mean.
+    """
+    weight = model.embedding.weight if model.config.tied else model.to_logits.weight
+    if chunk_tokens is None:
+        chunk_tokens = max(1, CHUNK_BYTES // (4 * weight.size(0)))
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    apply: Any = _ChunkedCrossEntropy.apply  # torch has no types for it
+    loss: Tensor = apply(hidden.flatten(0, -2), weight, targets.flatten(), chunk_tokens, dtype)
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int, dtype: torch.dtype
+    ) -> Tensor:
+        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = weight.to(dtype)  # (V, D)
+            loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+            to_hidden = torch.empty_like(hidden) if needs_gradient else None
+            to_weight = torch.zeros_like(weight) if needs_gradient else None
+            for start in range(0, hidden.size(0), chunk_tokens):
+                chunk = slice(start, start + chunk_tokens)
+                part, wanted = hidden[chunk].to(dtype), targets[chunk]
+                logs = (part @ head.t()).float().log_softmax(dim=-1)  # (n, V)
+                counts = wanted != IGNORED
+                index = wanted.where(counts, 0)[:, None]
+                loss -= logs.gather(1, index).squeeze(1).where(counts, 0).sum()
+                if to_hidden is None or to_weight is None:
+                    continue
+                slopes = logs.exp_()  # the softmax, and after the next line the gradient of the logits
+                slopes.scatter_add_(1, index, torch.full_like(index, -1, dtype=slopes.dtype))
+                if not counts.all():
+                    slopes[~counts] = 0
+                slopes = slopes.to(dtype)
+                to_hidden[chunk] = slopes @ head
+                if dtype == to_weight.dtype:
+                    to_weight.addmm_(slopes.t(), part)
+                else:
+                    to_weight += slopes.t() @ part
+        if needs_gradient:
+            ctx.save_for_backward(to_hidden, to_weight)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        to_hidden, to_weight = ctx.saved_tensors
+        # In place: a second backward through the same graph is refused by autograd, as the tensors are freed after
+        # the first.
+        return to_hidden.mul_(upstream), to_weight.mul_(upstream), None, None, None

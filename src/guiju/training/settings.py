@@ -1,0 +1,120 @@
+"""How a model is trained, and the learning rate that follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from guiju.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """One run of maximum-likelihood training."""
+
+    steps: int = 300
+    """Updates of the weights."""
+
+    batch: int = 8
+    """Rows in one forward and backward pass."""
+
+    accumulate: int = 1
+    """Passes whose gradients make one update; each token weighs the same, whichever pass it is in."""
+
+    learning_rate: float = 1e-3
+    """The highest learning rate, reached when warm-up ends."""
+
+    warmup_steps: int = 20
+    """Steps over which the learning rate rises from near 0."""
+
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """After warm-up: "cosine" falls along half a cosine; "wsd" stays, then falls straight over the last
+    `decay_share`."""
+
+    final_share: float = 0.1
+    """The last step's learning rate, as a share of the highest."""
+
+    decay_share: float = 0.2
+    """With "wsd": the share of all steps over which the learning rate falls."""
+
+    beta1: float = 0.9
+    """AdamW's memory of gradients."""
+
+    beta2: float = 0.95
+    """AdamW's memory of squared gradients."""
+
+    weight_decay: float = 0.1
+    """Pull of weight matrices towards 0; norms, biases and embeddings are not pulled."""
+
+    clip_norm: float = 1.0
+    """Gradients longer than this are shortened to it."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What matrix products are computed in; "auto" measures which is faster here. Weights stay float32."""
+
+    compile: bool = False
+    """Compile the model with torch.compile; needs a C++ compiler, and goes on without where there is none."""
+
+    activation_checkpointing: bool = False
+    """Keep each layer's input only, and compute the rest again when gradients need it: less memory, more time."""
+
+    evaluate_every: int = 100
+    """Steps between evaluations; the last step is always evaluated. 0: at the end only."""
+
+    checkpoint_every: int = 100
+    """Steps between checkpoints; the last step always has one. 0: at the end only."""
+
+    keep: int = 2
+    """How many checkpoints stay; older ones go when a newer one is safe."""
+
+    seed: int = 0
+    """Seed of dropout. The order of the data and the first weights have seeds of their own."""
+
+    max_skipped: int = 10
+    """Steps in all that may be skipped because their loss or gradient is not a finite number."""
+
+    device: str = "auto"
+    """Where to train: "auto", "cpu", "cuda"."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "keep"):
+            self._require(name, getattr(self, name) >= 1, "it counts something, so 1 or more")
+        for name in ("warmup_steps", "evaluate_every", "checkpoint_every", "max_skipped", "weight_decay"):
+            self._require(name, getattr(self, name) >= 0, "it cannot be negative")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            self._require(
+                name, value > 0 and math.isfinite(value), "it must be more than 0, or nothing would be learned"
+            )
+        for name in ("beta1", "beta2"):
+            self._require(name, 0 <= getattr(self, name) < 1, "it must be at least 0 and less than 1")
+        for name in ("final_share", "decay_share"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "it is a share, from 0 to 1")
+        self._require(
+            "warmup_steps", self.warmup_steps < self.steps, f"it must be less than steps, which is {self.steps}"
+        )
+        for name, choices in (("schedule", ("cosine", "wsd")), ("dtype", ("auto", "float32", "bfloat16"))):
+            self._require(name, getattr(self, name) in choices, f"it can be {', '.join(choices)}")
+
+    def _require(self, name: str, holds: bool, why: str) -> None:
+        if not holds:
+            raise ConfigError(f"training.{name} is {getattr(self, name)!r}; {why}")
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """The learning rate of a step, counted from 0.
+
+    Source: warm-up and cosine as in Loshchilov and Hutter 2017 (arXiv:1608.03983); warm-up, stable, decay:
+    arXiv:2404.06395.
+    """
+    highest, warmup, last = settings.learning_rate, settings.warmup_steps, settings.steps - 1
+    if step < warmup:
+        return highest * (step + 1) / warmup
+    lowest = highest * settings.final_share
+    if settings.schedule == "cosine":
+        done = (step - warmup) / max(last - warmup, 1)
+        return lowest + (highest - lowest) * (1 + math.cos(math.pi * done)) / 2
+    decay = max(1, round(settings.decay_share * settings.steps)) if settings.decay_share else 0
+    left = last - step
+    return highest if left >= decay else lowest + (highest - lowest) * left / decay

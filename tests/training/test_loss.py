@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from worlds import make_model
+
+from guiju.tokens import IGNORED
+from guiju.training import cross_entropy_in_chunks
+
+
+def case(tied: bool, ignored: float, seed: int = 0):
+    model = make_model("gpt2" if tied else "llama", tied=tied)
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 300, (3, 20), generator=draw)
+    targets = torch.randint(0, 300, (3, 20), generator=draw)
+    targets[torch.rand(3, 20, generator=draw) < ignored] = IGNORED
+    return model, ids, targets
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("ignored", [0.0, 0.4])
+@pytest.mark.parametrize("chunk_tokens", [None, 1, 7, 60, 1000])
+def test_loss_and_every_gradient_equal_plain_cross_entropy(tied, ignored, chunk_tokens):
+    model, ids, targets = case(tied, ignored)
+    plain = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    (plain / 17).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    chunked = cross_entropy_in_chunks(model, model.hidden(ids), targets, chunk_tokens)
+    (chunked / 17).backward()
+    torch.testing.assert_close(chunked, plain, rtol=1e-6, atol=1e-4)
+    found = gradients(model)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    model, ids, targets = case(tied=False, ignored=0.2)
+    model = model.double()
+    hidden = model.hidden(ids[:1, :5]).detach().requires_grad_()
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        # float32 inside the loss: so compare by hand, with a step that float32 resolves
+        return cross_entropy_in_chunks(model, x, targets[:1, :5], chunk_tokens=2)
+
+    loss(hidden).backward()
+    direction = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    with torch.no_grad():
+        slope = (loss(hidden + 1e-2 * direction) - loss(hidden - 1e-2 * direction)) / 2e-2
+    torch.testing.assert_close(slope.double(), (hidden.grad * direction).sum(), rtol=2e-3, atol=1e-3)
+
+
+def test_masked_targets_give_no_loss_and_no_gradient():
+    model, ids, targets = case(tied=True, ignored=0.0)
+    targets[:] = IGNORED
+    loss = cross_entropy_in_chunks(model, model.hidden(ids), targets, chunk_tokens=8)
+    loss.backward()
+    assert loss.item() == 0
+    assert not any(weight.grad.any() for weight in model.parameters())
+
+
+def test_without_gradients_none_are_computed():
+    model, ids, targets = case(tied=True, ignored=0.1)
+    with torch.no_grad():
+        loss = cross_entropy_in_chunks(model, model.hidden(ids), targets)
+    assert not loss.requires_grad
+    plain = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    torch.testing.assert_close(loss, plain.detach())
+
+
+def test_under_bfloat16_autocast_the_gradient_stays_near_float32_s():
+    model, ids, targets = case(tied=True, ignored=0.1)
+    cross_entropy_in_chunks(model, model.hidden(ids), targets).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = cross_entropy_in_chunks(model, model.hidden(ids), targets)
+    loss.backward()
+    for name, gradient in gradients(model).items():
+        assert gradient.dtype == torch.float32
+        if expected[name].norm() < 1e-6:
+            continue  # a key's bias moves all scores alike, so its gradient is rounding only
+        assert F.cosine_similarity(gradient.flatten(), expected[name].flatten(), dim=0) > 0.98, name
+
+
+def test_the_logits_of_all_tokens_never_exist_at_once():
+    """Shapes of what is made inside, seen by the dispatcher: a chunk's logits, never all 60 tokens'."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Shapes(TorchDispatchMode):
+        seen: ClassVar[set[tuple[int, ...]]] = set()
+
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            out = function(*arguments, **(keywords or {}))
+            if isinstance(out, torch.Tensor):
+                self.seen.add(tuple(out.shape))
+            return out
+
+    model, ids, targets = case(tied=True, ignored=0.0)
+    hidden = model.hidden(ids)
+    with Shapes():
+        cross_entropy_in_chunks(model, hidden, targets, chunk_tokens=10).backward()
+    assert (10, 300) in Shapes.seen
+    assert not {(60, 300), (3, 20, 300)} & Shapes.seen
