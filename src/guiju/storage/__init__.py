@@ -1,8 +1,11 @@
 """Durable files: written beside, synced, renamed; and the digests that say what they hold."""
 
 from guiju.storage.atomic import (
+    PreparedFile,
+    explain_failure,
     folder_atomic,
     open_atomic,
+    prepare_bytes,
     remove_stale,
     sync_folder,
     write_bytes,
@@ -14,9 +17,12 @@ from guiju.storage.space import RESERVE_BYTES, require_free_space
 
 __all__ = [
     "RESERVE_BYTES",
+    "PreparedFile",
+    "explain_failure",
     "folder_atomic",
     "folder_digests",
     "open_atomic",
+    "prepare_bytes",
     "remove_stale",
     "require_free_space",
     "sha256_bytes",
