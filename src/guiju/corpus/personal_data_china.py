@@ -179,7 +179,7 @@ def _issuer(digits: str) -> str | None:
 _CODE = re.compile(
     # Registering authority and class of GB 32100-2015, region, body, check character.
     r"(?<![0-9A-Za-z])(?:1[1-39]|2[19]|3[1-59]|4[19]|5[1-39]|6[129]|7[129]|8[19]|9[1-3]|A[19]|N[1-39]|Y1)"
-    r"[ -]?[0-9]{6}(?:[ -]?[0-9A-HJ-NPQRTUWXY]){10}(?![0-9A-Za-z])",
+    r"(?:[ -]?[0-9]){6}(?:[ -]?[0-9A-HJ-NPQRTUWXY]){10}(?![0-9A-Za-z])",
     re.I,
 )
 

@@ -232,15 +232,13 @@ def _is_local(written: str, digits: str) -> bool:
     return re.fullmatch(r"[0-9]+\.[0-9]+", written) is None
 
 
+_REGIONS = ("CN", "US", "GB", "DE", "FR", "IT", "ES", "AU", "IN", "JP", "KR", "BR")
+
+
 @lru_cache(maxsize=4096)
 def _is_international(digits: str) -> bool:
-    try:
-        return phonenumbers.is_possible_number(phonenumbers.parse(f"+{digits.removeprefix('00')}"))
-    except phonenumbers.NumberParseException:
-        return False
-
-
-_REGIONS = ("CN", "US", "GB", "DE", "FR", "IT", "ES", "AU", "IN", "JP", "KR", "BR")
+    number = _parse(f"+{digits.removeprefix('00')}", None)
+    return number is not None and phonenumbers.is_possible_number(number)
 
 
 @lru_cache(maxsize=4096)
@@ -248,4 +246,12 @@ def _is_national(digits: str) -> bool:
     """Whether a number without country code, grouping or separators is in use somewhere large."""
     if len(digits) == 10 and "2" <= digits[0] <= "9" and "2" <= digits[3] <= "9":
         return True
-    return any(phonenumbers.is_valid_number(phonenumbers.parse(digits, region)) for region in _REGIONS)
+    numbers = (_parse(digits, region) for region in _REGIONS)
+    return any(number is not None and phonenumbers.is_valid_number(number) for number in numbers)
+
+
+def _parse(digits: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    try:
+        return phonenumbers.parse(digits, region)
+    except phonenumbers.NumberParseException:
+        return None

@@ -22,6 +22,7 @@ _LABEL = re.compile(
     r"(?<![A-Za-z])(?:tel|phone|telephone|mobile|mob|cell|fax|ph|id|no|card|cc|ip|iban|wx|vx|wechat|weixin|sfz)$", re.I
 )
 _LETTERS_BEFORE = re.compile(r"[A-Za-z]+$")
+_MARKER_LENGTH = 24  # more than any has, so that the window never shows a part of one that matters
 _MARKER = re.compile(rf"\[[A-Z-]+\]|{FILLER}")
 
 
@@ -111,10 +112,10 @@ def free_after(text: str, end: int) -> bool:
 
 
 def context_before(text: str, start: int, characters: int) -> str:
-    """What stands before a find, back to the nearest other find."""
-    window = text[max(0, start - characters) : start]
-    return _MARKER.split(window)[-1]
+    """What stands before a find, back to the nearest other find or marker: a marker's word must not become context."""
+    window = text[max(0, start - characters - _MARKER_LENGTH) : start]
+    return _MARKER.split(window)[-1][-characters:]
 
 
 def context_after(text: str, end: int, characters: int) -> str:
-    return _MARKER.split(text[end : end + characters])[0]
+    return _MARKER.split(text[end : end + characters + _MARKER_LENGTH])[0][:characters]
