@@ -29,6 +29,8 @@ class Bound:
     """In the unit below; percent for a rate or a share."""
 
     unit: str
+    unit_zh: str
+    """The same unit in Chinese, to stand right after the number."""
 
     @property
     def fraction(self) -> float:

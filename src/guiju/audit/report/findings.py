@@ -31,6 +31,7 @@ EVIDENCES = {
     "attested": Text("a person's statement", "人员声明"),
     "both": Text("a measurement and a person's statement", "测量与人员声明"),
 }
+_CAVEATS = Text("What to keep in mind", "阅读须知")
 SIGNS = {">=": "≥", "<=": "≤", "==": "="}
 
 
