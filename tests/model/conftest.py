@@ -13,7 +13,7 @@ SHAPES = {
 
 
 def lively(config: ModelConfig, seed: int = 0) -> Transformer:
-    """A model whose weights are large enough for its logits to differ by whole numbers, so that tolerances mean something."""
+    """A model whose weights are large enough for its logits to differ by whole numbers: tolerances mean something."""
     torch.manual_seed(seed)
     model = Transformer(config)
     with torch.no_grad():

@@ -12,6 +12,7 @@ class TextStream:
     def __init__(self, stops: Sequence[str], emit: Callable[[str], None] | None = None) -> None:
         self.text = ""
         """What came so far; after `push` or `finish` returned True, what came before the stop text."""
+        self._stopped = False
         self._stops = stops
         self._longest = max(map(len, stops), default=0)
         self._emit = emit
@@ -24,9 +25,10 @@ class TextStream:
 
     def finish(self) -> bool:
         """There is no more: give out what was held back, a character that was cut off as U+FFFD. Whether it stopped."""
-        stopped = self._take(self._decoder.decode(b"", final=True))
-        self._give_out(len(self.text))
-        return stopped
+        if not self._stopped:
+            self._take(self._decoder.decode(b"", final=True))
+            self._give_out(len(self.text))
+        return self._stopped
 
     def _take(self, more: str) -> bool:
         begin = max(0, len(self.text) - self._longest + 1)  # a stop text may have begun before
@@ -34,10 +36,11 @@ class TextStream:
         found = [place for stop in self._stops if (place := self.text.find(stop, begin)) >= 0]
         if found:
             self.text = self.text[: min(found)]
+            self._stopped = True
             self._give_out(len(self.text))
-            return True
-        self._give_out(len(self.text) - self._held())
-        return False
+        else:
+            self._give_out(len(self.text) - self._held())
+        return self._stopped
 
     def _held(self) -> int:
         """Length of the longest end of the text with which a stop text begins."""
