@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guiju.audit.auditing import audit_reference, audit_run
+from guiju.audit.auditing import audit_reference, audit_run, write_findings
 from guiju.audit.describing import count_verdicts, describe_findings
 from guiju.audit.findings import Finding, Part
 from guiju.audit.measures import MEASURES
@@ -16,5 +16,6 @@ __all__ = [
     "audit_run",
     "count_verdicts",
     "describe_findings",
+    "write_findings",
     "write_report",
 ]

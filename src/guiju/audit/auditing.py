@@ -16,25 +16,26 @@ from guiju.errors import ModelError
 from guiju.evidence import Entry, Kind, Record, Run
 from guiju.standards import Standard, load_standard, parse_day
 from guiju.statistics import Verdict
+from guiju.storage import write_json
 
 COVERAGE = "clause_result_coverage"
 DECIDED = (Verdict.PASS, Verdict.FAIL)
 """Verdicts that say conforms or does not conform. The other three leave a clause open."""
 
 
-def audit_run(run: Run, standard: Standard, as_of: date | str | None = None) -> list[Finding]:
+def audit_run(run: Run, standard: Standard | str, as_of: date | str | None = None) -> list[Finding]:
     """A finding for each clause, in the standard's order, out of the run's own records.
 
     What the ledger lacks and the run's files can tell is measured now. Measurements and findings are appended to the
     ledger, each finding citing the entries that it rests on.
 
     Args:
-        as_of: the day that the findings speak about; the standard's own day where none is given.
+        standard: loaded, or its catalogue id.
+        as_of: the day that the findings speak about; the loaded standard's own day, or today, where none is given.
     Raises:
-        CatalogueError: the standard is not in force on that day.
+        CatalogueError: no such standard, or it is not in force on that day.
     """
-    if as_of is not None and parse_day(as_of) != standard.as_of:
-        standard = load_standard(standard.id, as_of)
+    standard = _on_day(standard, as_of)
     measurements, attestations = _read(run)
     wanted = {clause.measure for clause in standard.clauses if clause.measure}
     # A stage's own count of the parameters stands; integrity is looked at anew each time, whatever was found before.
@@ -69,9 +70,7 @@ def audit_reference(reference: str | Path, standard: str | Standard, as_of: date
         ModelError: the folder does not exist, or is neither a run nor a model.
         CatalogueError: no such standard, or it is not in force on that day.
     """
-    loaded = load_standard(standard if isinstance(standard, str) else standard.id, as_of)
-    if isinstance(standard, Standard) and as_of is None:
-        loaded = standard
+    loaded = _on_day(standard, as_of)
     folder = Path(reference)
     if not folder.is_dir():
         raise ModelError(f"{reference} is no folder; give a run folder, such as runs/quickstart, or a model folder")
@@ -85,6 +84,31 @@ def audit_reference(reference: str | Path, standard: str | Standard, as_of: date
         )
     measurements = [Measurement.from_body(body, None) for body in measure_model_folder(folder)]
     return [judge(clause, loaded, measurements, []) for clause in loaded.clauses]
+
+
+def write_findings(run: Run, findings: Sequence[Finding]) -> Path:
+    """Write audit/findings.json into the run folder: the findings as `guiju audit --json` prints them.
+
+    The ledger holds the findings themselves; whoever calls this names the file among its stage's outputs.
+    """
+    first = findings[0] if findings else None
+    path = run.path / "audit" / "findings.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(
+        path,
+        {
+            "standard": first.standard if first else None,
+            "as_of": first.as_of if first else None,
+            "findings": [finding.to_json() for finding in findings],
+        },
+    )
+    return path
+
+
+def _on_day(standard: Standard | str, as_of: date | str | None) -> Standard:
+    if isinstance(standard, str):
+        return load_standard(standard, as_of)
+    return standard if as_of is None or parse_day(as_of) == standard.as_of else load_standard(standard.id, as_of)
 
 
 def _read(run: Run) -> tuple[list[Measurement], list[Attestation]]:

@@ -142,6 +142,8 @@ def _measured(finding: Finding, measurement: Measurement | None) -> tuple[Verdic
     clause = finding.clause
     if measurement is None:
         return Verdict.NOT_ASSESSED, not_measured(clause.measure)
+    if measurement.n == 0:
+        return Verdict.NOT_ASSESSED, _NOTHING_TO_COUNT
     if missing := missing_filters(measurement):
         names = ", ".join(missing)
         chinese = "、".join(_FILTER_NAMES_ZH.get(name, name) for name in missing)
@@ -155,10 +157,7 @@ def _measured(finding: Finding, measurement: Measurement | None) -> tuple[Verdic
             "已测量；条款未规定数值，须由人判断是否足够。",
         )
     verdict = worst([part.verdict for part in finding.parts])
-    if verdict is Verdict.NOT_ASSESSED:
-        empty = measurement.n == 0
-        return verdict, _NOTHING_TO_COUNT if empty else _OTHER_SHAPE
-    return verdict, NOTHING
+    return verdict, _OTHER_SHAPE if verdict is Verdict.NOT_ASSESSED else NOTHING
 
 
 def _attested(finding: Finding, stated: Attestation | None) -> Finding:
@@ -221,7 +220,8 @@ def _hold(bound: Bound, measurement: Measurement) -> Part:
         population = _whole(measurement.details.get("population"))
         actual = measurement.n / population if measurement.n is not None and population else None
     else:
-        actual = measurement.number
+        # A rate's value repeats its share; a bound on a quantity is about something else.
+        actual = None if measurement.is_rate else measurement.number
     if actual is None:
         return part
     verdict = exact_verdict(actual, threshold)
@@ -245,12 +245,12 @@ def _hold_rate(part: Part, threshold: Threshold, measurement: Measurement) -> Pa
 def missing_filters(measurement: Measurement) -> list[str]:
     """Which of the checks that the measure needs did not run. What the record does not say did not run."""
     known = MEASURES.get(measurement.measure)
-    if known is None or not known.filters:
+    if known is None:
         return []
     ran = measurement.details.get("filters")
-    if not isinstance(ran, list | tuple):
-        return list(known.filters)
-    return [name for name in known.filters if name not in ran]
+    listed = ran if isinstance(ran, list | tuple) else []
+    missing = [name for name in known.filters if name not in listed]
+    return missing + [name for name in known.confirmed if measurement.details.get(name) is not True]
 
 
 def _classified(finding: Finding) -> Note:
@@ -300,4 +300,9 @@ _NOTHING_TO_COUNT = Note(
 _OTHER_SHAPE = Note(
     "The record does not hold the figure that the clause's bound is about.", "记录中没有该条款阈值所针对的数字。"
 )
-_FILTER_NAMES_ZH = {"keyword": "关键词", "classifier": "分类模型", "person": "人工抽检"}
+_FILTER_NAMES_ZH = {
+    "keyword": "关键词",
+    "classifier": "分类模型",
+    "person": "人工抽检",
+    "addresses_examined": "采集地址核查",
+}

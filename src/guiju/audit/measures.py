@@ -26,6 +26,9 @@ class Measured:
     filters: tuple[str, ...] = ()
     """Filters that the clause asks for by name: without a record that they ran, the figure supports nothing."""
 
+    confirmed: tuple[str, ...] = ()
+    """Details that must be true for the same reason."""
+
 
 KEYWORD_AND_CLASSIFIER = ("keyword", "classifier")
 
@@ -41,7 +44,7 @@ MEASURES: dict[str, Measured] = {
     "corpus_technical_sample_pass_rate": Measured(form="rate", room="corpus", filters=KEYWORD_AND_CLASSIFIER),
     "corpus_manual_sample_pass_rate": Measured(form="rate", room="corpus", filters=("person",)),
     "user_data_consent_coverage": Measured(form="rate", room="corpus"),
-    "robots_optout_respected": Measured(form="rate", room="corpus"),
+    "robots_optout_respected": Measured(form="rate", room="corpus", confirmed=("addresses_examined",)),
     "contamination_rate": Measured(form="rate", room="corpus"),
     "dedup_ratio": Measured(form="report", room="corpus"),
     "data_quality_report": Measured(form="report", room="corpus"),

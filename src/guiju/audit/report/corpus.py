@@ -7,7 +7,7 @@ from typing import Any
 
 from guiju.audit.describing import format_rate
 from guiju.audit.report.figures import brief, whole, words
-from guiju.audit.report.story import Story, number
+from guiju.audit.report.story import Story, flat, number
 from guiju.evidence import Kind
 from guiju.pages import Html, Text, both, join, section, table, tag
 from guiju.statistics import clopper_pearson
@@ -16,24 +16,27 @@ VERDICTS = {"kept": ("kept", "保留"), "changed": ("changed", "修改后保留"
 LANGUAGES = {"en": ("English", "英文"), "zh": ("Chinese", "中文")}
 REGIONS = {"domestic": ("domestic", "境内"), "foreign": ("foreign", "境外")}
 RULES = {
-    # rule of the corpus stage        what a reader is told
+    # rule of the corpus stage      what a reader is told
     "surrogates": ("broken characters mended", "修复残缺字符"),
     "mojibake": ("garbled characters mended", "修复乱码"),
     "nfc": ("characters brought into one form", "统一字符形式"),
     "controls": ("control characters removed", "去除控制字符"),
     "whitespace": ("spacing tidied", "整理空白"),
-    "boilerplate": ("repeated boilerplate removed", "去除套话"),
-    "length": ("too short or too long", "过短或过长"),
+    "boilerplate": ("publisher's frame or navigation removed", "去除版权框架与导航文字"),
+    "personal-data": ("personal data masked", "遮蔽个人信息"),
     "too-large": ("too large to read", "体积过大"),
+    "too-long": ("too long", "过长"),
+    "too-short": ("too short", "过短"),
     "language": ("another language than stated", "语言与声明不符"),
-    "quality": ("too little prose in it", "质量不足"),
-    "repetition": ("repeats itself", "内容重复"),
-    "exact-duplicate": ("an exact copy", "完全重复"),
+    "replacement-characters": ("characters were lost", "字符丢失"),
+    "symbols": ("mostly symbols", "以符号为主"),
+    "digits": ("mostly digits", "以数字为主"),
+    "word-length": ("words of unlikely length", "词长异常"),
+    "repeated-lines": ("its lines repeat", "行内容重复"),
+    "repeated-ngrams": ("goes round in circles", "内容循环重复"),
     "duplicate": ("an exact copy", "完全重复"),
     "near-duplicate": ("nearly a copy", "近似重复"),
-    "personal-data": ("personal data masked", "遮蔽个人信息"),
     "contamination": ("overlaps with test data", "与评测数据重叠"),
-    "empty": ("empty", "空文档"),
 }
 MEASURES = {
     # measure                               what a reader is told
@@ -76,8 +79,8 @@ def _sources(story: Story, sources: list[Mapping[str, Any]]) -> Html:
     rows: list[list[object]] = []
     for source in sources:
         name = str(source.get("name", ""))
-        counted = story.documents.get(name, {}).get("", {})
-        documents = number(source.get("documents")) or (sum(counted.values()) or None)
+        counted = source.get("documents")
+        documents = counted.get("documents") if isinstance(counted, Mapping) else counted
         rows.append(
             [
                 join(tag("b", name), tag("br"), tag("span", source.get("origin") or "", class_="soft small")),
@@ -107,48 +110,41 @@ def _languages(source: Mapping[str, Any]) -> Html:
 
 
 def _decisions(story: Story) -> Html | None:
-    if not story.documents:
+    """How many documents of each source were kept, changed and left out, and by which rules."""
+    summary = story.summary("corpus")
+    by_source, together = summary.get("by_source"), summary.get("documents")
+    if not isinstance(by_source, Mapping) or not isinstance(together, Mapping):
         return None
-    head = [Text("Source", "来源"), *(Text(*VERDICTS[verdict]) for verdict in VERDICTS)]
-    rows: list[list[object]] = []
-    totals: dict[str, int] = {}
-    for name, counted in sorted(story.documents.items()):
-        rows.append([name, *(whole(counted[""].get(verdict, 0)) for verdict in VERDICTS)])
-        for verdict in VERDICTS:
-            totals[verdict] = totals.get(verdict, 0) + counted[""].get(verdict, 0)
-    rows.append([join(tag("b", both(Text("together", "合计")))), *(tag("b", whole(totals[v])) for v in VERDICTS)])
+    rows: list[list[object]] = [
+        [name, *(whole(counts.get(verdict, 0)) for verdict in VERDICTS)]
+        for name, counts in by_source.items()
+        if isinstance(counts, Mapping)
+    ]
+    if len(rows) > 1:
+        total = tag("b", both(Text("together", "合计")))
+        rows.append([total, *(tag("b", whole(together.get(verdict, 0))) for verdict in VERDICTS)])
     return join(
         tag("h3", both(Text("Kept, changed, left out", "保留、修改、剔除"))),
-        table(head, rows, numbers=(1, 2, 3)),
-        _rules(story),
+        table([Text("Source", "来源"), *(Text(*words_) for words_ in VERDICTS.values())], rows, numbers=(1, 2, 3)),
+        _rules(summary),
     )
 
 
-def _rules(story: Story) -> Html | None:
+def _rules(summary: Mapping[str, Any]) -> Html | None:
     rows: list[list[object]] = []
-    for verdict, label in (("dropped", Text("left out", "剔除")), ("changed", Text("changed", "修改"))):
-        summed: dict[str, int] = {}
-        for counted in story.documents.values():
-            for rule, count in counted[verdict].items():
-                summed[rule] = summed.get(rule, 0) + count
-        for rule, count in sorted(summed.items(), key=lambda item: -item[1]):
+    for key, label in (("dropped_by", Text("left out", "剔除")), ("changed_by", Text("changed", "修改"))):
+        counts = summary.get(key)
+        counted = counts if isinstance(counts, Mapping) else {}
+        for rule, count in sorted(counted.items(), key=lambda item: (-(number(item[1]) or 0), item[0])):
             rows.append([label, words(RULES, rule), tag("code", rule), whole(count)])
     if not rows:
         return None
     head = [Text("Outcome", "结果"), Text("Why", "原因"), Text("Rule", "规则"), Text("Documents", "文档数")]
-    return join(
-        table(head, rows, numbers=(3,)),
-        tag(
-            "p",
-            both(
-                Text(
-                    "One document can meet several rules. guiju corpus show explains any single one.",
-                    "一份文档可能触及多条规则。用 guiju corpus show 可查看任一文档的处理经过。",
-                )
-            ),
-            class_="soft small",
-        ),
+    note = Text(
+        "Several rules can change one document. guiju corpus show RUN DOCUMENT explains any single one.",
+        "一份文档可能被多条规则修改。用 guiju corpus show RUN DOCUMENT 可查看任一文档的处理经过。",
     )
+    return join(table(head, rows, numbers=(3,)), tag("p", both(note), class_="soft small"))
 
 
 def _measures(story: Story) -> Html | None:
@@ -176,6 +172,8 @@ def figure(body: Mapping[str, Any]) -> Html:
             text += f" ({format_rate(interval.low, 'low')} – {format_rate(interval.high, 'high')})"
         return join(text)
     unit = str(body.get("unit") or "")
+    if unit == "share" and (share := number(body.get("value"))) is not None:
+        return join(format_rate(share))
     return join(f"{brief(body.get('value'))} {unit}".strip())
 
 
@@ -184,32 +182,24 @@ def _inspection(story: Story) -> Html | None:
     if not drawn:
         return None
     facts: list[object] = []
-    for body in drawn:
-        for key in ("n", "drawn", "people", "rules", "population", "seed", "share"):
-            if (found := number(body.get(key))) is not None:
-                facts += [tag("dt", both(words(_DRAW, key))), tag("dd", brief(found))]
+    for key, value in flat(drawn[-1]):
+        if key in _DRAW and number(value) is not None:
+            facts += [tag("dt", both(Text(*_DRAW[key]))), tag("dd", brief(value))]
+    how = Text(
+        "Documents were drawn at random by a seed, so that anyone can draw the same ones again. Those for people wait "
+        "in corpus/inspection.jsonl, each with room for a verdict and a name.",
+        "文档按随机种子抽取，任何人都可抽出同一批。供人工检查的文档在 corpus/inspection.jsonl 中，待人判定并署名。",
+    )
     return join(
         tag("h3", both(Text("Inspection by sample", "抽样检查"))),
-        tag(
-            "p",
-            both(
-                Text(
-                    "Documents were drawn at random, by a seed that anyone can draw with again, and wait in "
-                    "corpus/inspection.jsonl for people to judge.",
-                    "文档按公开的随机种子抽取，任何人都可重新抽取；它们在 corpus/inspection.jsonl 中等待人工判定。",
-                )
-            ),
-        ),
+        tag("p", both(how)),
         tag("dl", facts, class_="facts") if facts else None,
     )
 
 
 _DRAW = {
-    "n": ("drawn", "抽取数"),
-    "drawn": ("drawn", "抽取数"),
-    "people": ("drawn for people", "供人工检查"),
-    "rules": ("drawn for rules", "供规则检查"),
-    "population": ("out of", "总数"),
-    "share": ("share drawn", "抽取比例"),
+    "population": ("documents to draw from", "可抽取文档数"),
+    "people.n": ("drawn for people", "供人工检查"),
+    "rules.n": ("drawn for the rules", "供规则检查"),
     "seed": ("seed", "随机种子"),
 }

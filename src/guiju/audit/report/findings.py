@@ -46,18 +46,18 @@ class Audited:
 
 def read_findings(story: Story) -> list[Audited]:
     """What the ledger holds, a standard each; of several findings about one clause the last counts."""
-    last: dict[tuple[str, str], dict[str, Entry]] = {}
+    last: dict[str, tuple[str, dict[str, Entry]]] = {}
     for entry in story.current:
         if entry.kind == Kind.FINDING:
-            key = (str(entry.body.get("standard")), str(entry.body.get("as_of")))
-            last.setdefault(key, {})[str(entry.body.get("clause"))] = entry
+            name, as_of = str(entry.body["standard"]), str(entry.body["as_of"])
+            if last.get(name, ("", {}))[0] != as_of:  # an audit for another day replaces the one before
+                last[name] = (as_of, {})
+            last[name][1][str(entry.body["clause"])] = entry
     audited = []
-    for (name, as_of), entries in last.items():
+    for name, (as_of, entries) in last.items():
         standard = load_standard(name, as_of)
-        findings = []
-        for clause in standard.clauses:
-            if entry := entries.get(clause.id):
-                findings.append((entry.index, Finding.from_body(entry.body, clause)))
+        found = [(entries[clause.id], clause) for clause in standard.clauses if clause.id in entries]
+        findings = [(entry.index, Finding.from_body(entry.body, clause)) for entry, clause in found]
         audited.append(Audited(standard=standard, findings=findings))
     return audited
 

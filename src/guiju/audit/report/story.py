@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,6 @@ class Story:
     """(step, bits per byte on held-out text)"""
     created: str = ""
     key: str = ""
-    documents: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    """source -> verdict (kept, changed, dropped) -> count under "", and rule -> count under "rules" """
 
     def bodies(self, kind: Kind) -> list[Mapping[str, Any]]:
         return [entry.body for entry in self.current if entry.kind == kind]
@@ -83,7 +81,6 @@ def read_story(run: Run) -> Story:
         evaluations=evaluations,
         created=str(first.time) if first else "",
         key=str(first.body.get("key", "")) if first else "",
-        documents=_decisions(run.path / "corpus" / "decisions.jsonl"),
     )
 
 
@@ -129,21 +126,3 @@ def _training_log(folder: Path) -> tuple[list[tuple[float, float]], list[tuple[f
         if (bits := number(line.get("bits_per_byte"))) is not None:
             evaluations.append((step, bits))
     return losses, evaluations
-
-
-def _decisions(path: Path) -> dict[str, dict[str, dict[str, int]]]:
-    counted: dict[str, dict[str, dict[str, int]]] = {}
-    for line in read_lines(path):
-        verdict = str(line.get("verdict", ""))
-        source = counted.setdefault(str(line.get("source", "")), {"": {}, "changed": {}, "dropped": {}})
-        source[""][verdict] = source[""].get(verdict, 0) + 1
-        if verdict in ("changed", "dropped"):
-            for applied in _rules(line.get("rules")):
-                source[verdict][applied] = source[verdict].get(applied, 0) + 1
-    return counted
-
-
-def _rules(rules: object) -> set[str]:
-    if not isinstance(rules, list):
-        return set()
-    return {str(rule.get("rule")) if isinstance(rule, dict) else str(rule) for rule in rules}

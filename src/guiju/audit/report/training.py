@@ -89,29 +89,18 @@ def _evaluations(story: Story) -> Html | None:
 
 
 def _bits_per_byte(story: Story) -> list[Bar]:
-    """The model's bits per byte and those of whatever it is compared with, from the stages' summaries."""
-    found: dict[str, float] = {}
-    pairs = [pair for summary in story.stages.values() for pair in flat(summary)]
-    pairs += [
-        (f"{body['measure']}.{body.get('what', '')}", body.get("value"))
-        for body in story.bodies(Kind.MEASUREMENT)
-        if "bits_per_byte" in str(body.get("measure"))
+    """The model's bits per byte and those of whatever it is compared with, the best first."""
+    measured = story.measurement("bits_per_byte") or {}
+    details = measured.get("details")
+    found = dict(details) if isinstance(details, Mapping) else {}
+    found["model"] = measured.get("value", story.evaluations[-1][1] if story.evaluations else None)
+    labels = {"model": MODEL, **BASELINES}
+    bars = [
+        Bar(label, bits, f"{bits:.3f}", strong=name == "model")
+        for name, label in labels.items()
+        if (bits := number(found.get(name))) is not None
     ]
-    for key, value in pairs:
-        bits = number(value)
-        if bits is None or not ("bits_per_byte" in key or key.startswith("baselines.")):
-            continue
-        if "weights" in key:
-            continue
-        name = next((name for name in BASELINES if name in key), "")
-        found.setdefault(name, bits)
-    if story.evaluations:
-        found.setdefault("", story.evaluations[-1][1])
-    if "" not in found:
-        return []
-    bars = [Bar(MODEL, found[""], f"{found['']:.3f}", strong=True)]
-    bars += [Bar(label, found[name], f"{found[name]:.3f}") for name, label in BASELINES.items() if name in found]
-    return sorted(bars, key=lambda bar: bar.value)
+    return sorted(bars, key=lambda bar: bar.value) if any(bar.strong for bar in bars) else []
 
 
 def _bars(bars: list[Bar]) -> Html | None:

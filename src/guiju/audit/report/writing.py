@@ -122,44 +122,27 @@ def _summary_section(story: Story, audits: list[Audited]) -> Html:
 
 def _built(story: Story) -> Html:
     """The numbers that say what this run made. What is not on record is left out."""
-    tiles: list[tuple[str, Text]] = []
-    pairs = [pair for summary in story.stages.values() for pair in flat(summary)]
-
-    def first(*names: str) -> float | None:
-        for name in names:
-            for key, value in pairs:
-                if (key == name or key.endswith("." + name)) and number(value) is not None:
-                    return number(value)
-        return None
-
-    parameters = first("parameters", "param_count")
-    if parameters is None and (body := story.measurement("param_count")):
-        parameters = number(body.get("value"))
-    if parameters:
-        tiles.append((large(parameters), Text("parameters in the model", "模型参数")))
-    documents = sum(
-        count for source in story.documents.values() for verdict, count in source[""].items() if verdict != "dropped"
-    )
-    if documents:
-        tiles.append((whole(documents), Text("documents kept", "保留文档")))
-    tokens = first("tokens", "train.tokens")
-    trained = story.summary("training", "pretrain", "pretraining", "train")
-    if (seen := number(trained.get("tokens"))) is not None:
-        tokens = seen
-    if tokens:
-        tiles.append((large(tokens), Text("tokens learned from", "学习词元")))
-    bits = number(trained.get("bits_per_byte")) or (story.evaluations[-1][1] if story.evaluations else None)
-    if bits:
-        tiles.append((f"{bits:.3f}", Text("bits per byte on unseen text", "未见文本每字节比特数")))
+    corpus, trained = story.summary("corpus"), story.summary("pretrain")
+    counted = corpus.get("documents")
+    stayed = [number(counted.get(verdict)) or 0 for verdict in ("kept", "changed")] if isinstance(counted, dict) else []
+    weights = story.measurement("param_count") or {}
+    bits = story.summary("evaluate").get("model", trained.get("bits_per_byte"))
     spent = sum(story.seconds.values())
-    if spent:
-        tiles.append((duration(spent), Text("of work", "总用时")))
+    found = (
+        (number(trained.get("parameters", weights.get("value"))), large, Text("parameters in the model", "模型参数")),
+        (float(sum(stayed)) or None, whole, Text("documents kept", "保留文档")),
+        (number(trained.get("tokens")), large, Text("tokens learned from", "学习词元")),
+        (number(bits), lambda value: f"{value:.3f}", Text("bits per byte of unseen text", "未见文本每字节比特数")),
+        (spent or None, duration, Text("of work", "总用时")),
+    )
+    tiles = [
+        tag("div", tag("b", show(value)), tag("span", both(label), class_="what"), class_="tile")
+        for value, show, label in found
+        if value is not None
+    ]
     if not tiles:
         return tag("p", both(Text("No stage is done yet.", "尚无已完成的阶段。")), class_="empty")
-    shown = [
-        tag("div", tag("b", figure), tag("span", both(label), class_="what"), class_="tile") for figure, label in tiles
-    ]
-    return tag("div", shown, class_="tiles")
+    return tag("div", tiles, class_="tiles")
 
 
 def _verdict_sentence(audited: Audited) -> Text:
