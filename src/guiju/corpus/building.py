@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from guiju.corpus.contamination import NgramIndex
 from guiju.corpus.duplicates import (
-    Int64s,
     Settled,
     candidate_groups,
     equal_documents,
@@ -31,6 +31,7 @@ from guiju.corpus.reading import ByteStream, read_documents
 from guiju.corpus.repetition import repeated_lines
 from guiju.corpus.reporting import report_of
 from guiju.corpus.settings import CorpusSettings
+from guiju.corpus.shingles import Int64s
 from guiju.corpus.sources import SourceFile, evaluation_paths, input_files, register, source_files
 from guiju.corpus.spill import Spill
 from guiju.corpus.splitting import sides
@@ -130,13 +131,24 @@ def _build(
             written = write_corpus(place, spill, fates, tell)
         with clock.time("inspect"):
             sample = inspect_corpus(settings, place, spill, fates, workers, tell)
-    result = report_of(settings, place, spill, fates, written, sample, entries, _evaluation(evaluation))
-    seconds = {**{name: float(value) for name, value in spill.seconds.items()}, **clock.seconds}
+    result = report_of(settings, place, spill, fates, written, sample, entries, _evaluation(evaluation, spill))
+    seconds = {**spill.seconds, **clock.seconds}
     return CorpusReport(**result, seconds=seconds)
 
 
-def _evaluation(paths: tuple[Path, ...]) -> dict[str, Any]:
-    return {"files": {}}
+def _evaluation(paths: tuple[Path, ...], spill: Spill) -> dict[str, Any]:
+    """What there is to say about contamination; empty where no evaluation file is named."""
+    if not paths:
+        return {}
+    index = NgramIndex.from_files(*paths)
+    return {
+        "files": index.files,
+        "size": index.size,
+        "items": index.items,
+        "items_too_short": index.items_too_short,
+        "items_found": len(spill.contaminated),
+        "items_left": 0,  # whatever shares a run with an item is dropped, and contamination is the last rule
+    }
 
 
 def _prepare(
@@ -261,7 +273,7 @@ class Clock:
     """Seconds by name."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def time(self, name: str) -> _Timing:
         return _Timing(self, name)
@@ -275,7 +287,7 @@ class Clock:
             except StopIteration:
                 return
             finally:
-                self.seconds[name] += time.perf_counter() - began  # type: ignore[assignment]
+                self.seconds[name] += time.perf_counter() - began
             yield item
 
 
@@ -287,4 +299,4 @@ class _Timing:
         self._began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._clock.seconds[self._name] += time.perf_counter() - self._began  # type: ignore[assignment]
+        self._clock.seconds[self._name] += time.perf_counter() - self._began

@@ -18,9 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guiju.corpus.settings import DuplicateSettings
-from guiju.corpus.shingles import UInt64s, distinct, jaccard, shingle_hashes, token_hashes
-
-Int64s = npt.NDArray[np.int64]
+from guiju.corpus.shingles import Int64s, UInt64s, jaccard, shingles_of
 
 _BANDS_AT_ONCE = 4
 _MOST_IN_BUCKET = 128
@@ -191,7 +189,7 @@ class _Comparison:
             return found
         self._texts.seek(int(self._group.offsets[row]))  # type: ignore[attr-defined]
         line = self._texts.read(int(self._group.lengths[row]))  # type: ignore[attr-defined]
-        shingles = distinct(shingle_hashes(token_hashes(json.loads(line)["text"]), self._settings.shingle))
+        shingles = shingles_of(json.loads(line)["text"], self._settings.shingle)
         self._sets[row] = shingles
         self._held += shingles.nbytes
         while self._held > _CACHE_BYTES and len(self._sets) > 2:

@@ -8,18 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-try:  # TEMPORARY until contamination.py lands
-    from guiju.corpus.contamination import NgramIndex
-except ImportError:
-    NgramIndex = None
+from guiju.corpus.characters import Characters, count_characters
+from guiju.corpus.contamination import NgramIndex
 from guiju.corpus.personal_data import find_personal_data, mask_personal_data
 from guiju.corpus.quality import Languages, check_length, check_quality, check_repetition
 from guiju.corpus.repair import (
@@ -32,7 +29,19 @@ from guiju.corpus.repair import (
     tidy_whitespace,
 )
 from guiju.corpus.settings import CorpusSettings
-from guiju.corpus.shingles import UInt64s, band_keys, distinct, shingle_hashes, token_hashes
+from guiju.corpus.shingles import (
+    UInt64s,
+    band_keys,
+    shingle_hashes,
+    shingles_of_all,
+    token_hashes,
+    tokens_of_all,
+)
+
+Repair = Callable[[str], tuple[str, Applied] | None]
+
+_PORTION_CHARACTERS = 1 << 17
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +71,13 @@ class Prepared:
     languages: list[str] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
     text_bytes: list[int] = field(default_factory=list)
-    digests: UInt64s = field(default_factory=lambda: np.zeros((0, 2), np.uint64))
+    digests: bytearray = field(default_factory=bytearray)
+    """16 bytes for each survivor: the first half of its text's SHA-256."""
     keys: UInt64s = field(default_factory=lambda: np.zeros((0, 0), np.uint64))
     counts: Counter[str] = field(default_factory=Counter)
     contaminated: Counter[str] = field(default_factory=Counter)
     """Evaluation items that a document held, by name."""
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     read_bytes: int = 0
 
 
@@ -90,93 +100,109 @@ class Preparer:
         self._settings = preparation.settings
         self._sources = preparation.settings.sources
         self._languages = Languages() if self._settings.cleaning.detect_language else None
+        self._repairs = [self._repairs_of(repeated) for repeated in preparation.repeated]
         self._index = NgramIndex.from_files(*preparation.evaluation) if preparation.evaluation else None
+
+    def _repairs_of(self, repeated: frozenset[str]) -> list[tuple[str, Repair]]:
+        """The rules that mend a source's documents, in order."""
+        cleaning = self._settings.cleaning
+        rules: list[tuple[str, Repair, bool]] = [
+            ("surrogates", repair_surrogates, True),
+            ("mojibake", repair_mojibake, cleaning.repair_mojibake),
+            ("nfc", normalise, cleaning.normalise),
+            ("controls", strip_controls, cleaning.strip_controls),
+            ("whitespace", tidy_whitespace, cleaning.tidy_whitespace),
+            ("boilerplate", lambda text: strip_boilerplate(text, repeated), cleaning.strip_boilerplate),
+        ]
+        return [(stage, rule) for stage, rule, runs in rules if runs]
 
     def prepare(self, tasks: Iterable[Task]) -> Prepared:
         batch = Prepared()
         shingles: list[UInt64s] = []
-        digests: list[bytes] = []
-        for place, task in enumerate(tasks):
-            outcome = _Outcome(task.text or "", batch.seconds)
+        for portion in _portions(tasks):
+            outcomes = self._judge(portion, batch)
+            for task, outcome in zip(portion, outcomes, strict=True):
+                batch.read_bytes += task.size_bytes or outcome.bytes_before
+                if outcome.dropped is None:
+                    batch.survivors.append(len(batch.decisions))
+                    batch.languages.append(outcome.language)
+                    batch.characters.append(len(outcome.text))
+                    batch.text_bytes.append(outcome.bytes_after)
+                    batch.texts.append(self._line(task, outcome))
+                    batch.digests += bytes.fromhex(outcome.after)[:16]
+                    shingles.append(outcome.shingles)
+                batch.decisions.append(self._decision(task, outcome))
+        near = self._settings.duplicates
+        began = time.perf_counter()
+        batch.keys = band_keys(shingles, near.permutations, near.bands, near.seed)
+        batch.seconds["signatures"] += time.perf_counter() - began
+        return batch
+
+    def _judge(self, portion: list[Task], batch: Prepared) -> list[_Outcome]:
+        """Every rule in its order; the first that drops a document ends it."""
+        outcomes = [_Outcome(task.text or "", batch.seconds) for task in portion]
+        for task, outcome in zip(portion, outcomes, strict=True):
             if task.text is None:
                 limit = self._settings.max_document_bytes
                 why = f"{task.size_bytes} bytes are more than corpus.max_document_bytes ({limit})"
                 outcome.dropped = Applied("too-large", why, {"size_bytes": task.size_bytes})
             else:
-                self._judge(outcome, task, batch)
-            batch.read_bytes += task.size_bytes or outcome.bytes_before
-            batch.decisions.append(self._decision(task, outcome))
+                for stage, rule in self._repairs[task.source]:
+                    outcome.take(stage, rule)
+        began = time.perf_counter()
+        counts = count_characters([outcome.text for outcome in outcomes])
+        batch.seconds["quality"] += time.perf_counter() - began
+        for task, outcome, counted in zip(portion, outcomes, counts, strict=True):
             if outcome.dropped is None:
-                batch.survivors.append(place)
-                batch.languages.append(outcome.language)
-                batch.characters.append(len(outcome.text))
-                batch.text_bytes.append(outcome.bytes_after)
-                batch.texts.append(self._line(task, outcome))
-                shingles.append(outcome.distinct)
-                digests.append(bytes.fromhex(outcome.after)[:16])
-        near = self._settings.duplicates
-        with outcome_time(batch.seconds, "signatures"):
-            batch.keys = band_keys(shingles, near.permutations, near.bands, near.seed)
-        batch.digests = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
-        return batch
+                self._judge_characters(outcome, task.source, counted)
+            if outcome.dropped is None:
+                self._mask(outcome, batch)
+        self._judge_runs([outcome for outcome in outcomes if outcome.dropped is None], batch)
+        return outcomes
 
-    def _judge(self, outcome: _Outcome, task: Task, batch: Prepared) -> None:
-        """Every rule in its order; the first that drops the document ends it."""
-        cleaning, source = self._settings.cleaning, self._sources[task.source]
-        outcome.take("surrogates", repair_surrogates)
-        if cleaning.repair_mojibake:
-            outcome.take("mojibake", repair_mojibake)
-        if cleaning.normalise:
-            outcome.take("nfc", normalise)
-        if cleaning.strip_controls:
-            outcome.take("controls", strip_controls)
-        if cleaning.tidy_whitespace:
-            outcome.take("whitespace", tidy_whitespace)
-        if cleaning.strip_boilerplate:
-            repeated = self._given.repeated[task.source]
-            outcome.take("boilerplate", lambda text: strip_boilerplate(text, repeated))
-        if outcome.drop("length", lambda text: check_length(text, cleaning)):
+    def _judge_characters(self, outcome: _Outcome, source: int, counts: Characters) -> None:
+        """Length, language, quality."""
+        cleaning, expected = self._settings.cleaning, self._sources[source].languages
+        outcome.language = expected[0] if expected else "und"
+        if outcome.drop("length", check_length, counts, cleaning):
             return
         if self._languages is not None:
-            with outcome_time(batch.seconds, "language"):
-                outcome.language, outcome.dropped = self._languages.detect(
-                    outcome.text, source.languages, cleaning.language_confidence
-                )
-            if outcome.dropped:
-                return
-        else:
-            outcome.language = source.languages[0] if source.languages else "und"
-        if outcome.drop("quality", lambda text: check_quality(text, cleaning)):
-            return
-        self._mask(outcome, batch)
-        with outcome_time(batch.seconds, "shingles"):
-            shingles = shingle_hashes(token_hashes(outcome.text), self._settings.duplicates.shingle)
-            outcome.distinct = distinct(shingles)
-        if outcome.drop("quality", lambda _: check_repetition(shingles, outcome.distinct, cleaning)):
-            return
-        outcome.drop("contamination", lambda text: self._contamination(text, batch))
+            began = time.perf_counter()
+            outcome.language, outcome.dropped = self._languages.detect(
+                outcome.text, counts, expected, cleaning.language_confidence
+            )
+            outcome.seconds["language"] += time.perf_counter() - began
+        if outcome.dropped is None:
+            outcome.drop("quality", check_quality, outcome.text, counts, cleaning)
+
+    def _judge_runs(self, outcomes: list[_Outcome], batch: Prepared) -> None:
+        """Repetition within a text, and contamination: by runs of tokens."""
+        began = time.perf_counter()
+        tokens, offsets = tokens_of_all([outcome.text for outcome in outcomes])
+        shingles = shingles_of_all(tokens, offsets, self._settings.duplicates.shingle)
+        batch.seconds["shingles"] += time.perf_counter() - began
+        for outcome, own in zip(outcomes, shingles, strict=True):
+            outcome.shingles = own
+            outcome.drop("quality", check_repetition, own, self._settings.cleaning)
+            if outcome.dropped is None and self._index is not None:
+                outcome.drop("contamination", self._contamination, outcome.text, batch)
 
     def judge(self, source: str, text: str) -> dict[str, bool]:
         """For each rule, whether a finished text stands before it once more: nothing to drop, mend or mask."""
         cleaning = self._settings.cleaning
         number = [one.name for one in self._sources].index(source)
-        expected = self._sources[number].languages
+        counts = count_characters([text])[0]
         shingles = shingle_hashes(token_hashes(text), self._settings.duplicates.shingle)
-        verdicts = {
-            "length": check_length(text, cleaning) is None,
-            "quality": check_quality(text, cleaning) is None
-            and check_repetition(shingles, distinct(shingles), cleaning) is None,
-        }
-        if cleaning.repair_mojibake:
-            verdicts["mojibake"] = repair_mojibake(text) is None
-        if cleaning.normalise:
-            verdicts["nfc"] = normalise(text) is None
-        if cleaning.strip_controls:
-            verdicts["controls"] = strip_controls(text) is None
-        if cleaning.strip_boilerplate:
-            verdicts["boilerplate"] = strip_boilerplate(text, self._given.repeated[number]) is None
+        verdicts = {stage: rule(text) is None for stage, rule in self._repairs[number]}
+        verdicts["length"] = check_length(counts, cleaning) is None
         if self._languages is not None:
-            verdicts["language"] = self._languages.detect(text, expected, cleaning.language_confidence)[1] is None
+            expected = self._sources[number].languages
+            verdicts["language"] = (
+                self._languages.detect(text, counts, expected, cleaning.language_confidence)[1] is None
+            )
+        verdicts["quality"] = (
+            check_quality(text, counts, cleaning) is None and check_repetition(shingles, cleaning) is None
+        )
         if self._settings.personal_data:
             verdicts["personal-data"] = not find_personal_data(text, self._settings.personal_data)
         if self._index is not None:
@@ -189,8 +215,9 @@ class Preparer:
         if not kinds:
             return
         batch.counts["personal-data scanned"] += 1
-        with outcome_time(batch.seconds, "personal-data"):
-            masked, spans = mask_personal_data(outcome.text, kinds)
+        began = time.perf_counter()
+        masked, spans = mask_personal_data(outcome.text, kinds)
+        batch.seconds["personal-data"] += time.perf_counter() - began
         if not spans:
             return
         outcome.text = masked
@@ -200,15 +227,15 @@ class Preparer:
         batch.counts["personal-data documents"] += 1
         for kind, count in found.items():
             batch.counts[f"personal-data found {kind}"] += count
-        with outcome_time(batch.seconds, "personal-data"):
-            left = find_personal_data(masked, kinds)
+        began = time.perf_counter()
+        left = find_personal_data(masked, kinds)
+        batch.seconds["personal-data"] += time.perf_counter() - began
         for span in left:
             batch.counts[f"personal-data left {span.kind}"] += 1
         batch.counts["personal-data documents left"] += bool(left)
 
     def _contamination(self, text: str, batch: Prepared) -> Applied | None:
-        if self._index is None:
-            return None
+        assert self._index is not None
         overlap = self._index.overlap(text)
         if overlap is None:
             return None
@@ -237,18 +264,18 @@ class Preparer:
             "characters_before": None if task.text is None else outcome.characters_before,
             "characters_after": None if outcome.dropped else len(outcome.text),
         }
-        return json.dumps(decision, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(decision).encode()
 
     def _line(self, task: Task, outcome: _Outcome) -> bytes:
         source = self._sources[task.source].name
         line = {"id": f"{source}-{task.number}", "source": source, "language": outcome.language, "text": outcome.text}
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        return _encode(line).encode() + b"\n"
 
 
 class _Outcome:
     """A document between its rules."""
 
-    def __init__(self, text: str, seconds: Counter[str]) -> None:
+    def __init__(self, text: str, seconds: defaultdict[str, float]) -> None:
         raw = text.encode("utf-8", "surrogatepass")
         self.before = hashlib.sha256(raw).hexdigest()
         self.bytes_before = len(raw)
@@ -257,20 +284,22 @@ class _Outcome:
         self.language = ""
         self.changes: list[Applied] = []
         self.dropped: Applied | None = None
-        self.distinct: UInt64s = np.zeros(0, np.uint64)
-        self._seconds = seconds
-        self._encoded: bytes | None = None
+        self.shingles: UInt64s = np.zeros(0, np.uint64)
+        self.seconds = seconds
 
-    def take(self, stage: str, rule: Callable[[str], tuple[str, Applied] | None]) -> None:
-        with outcome_time(self._seconds, stage):
-            changed = rule(self.text)
+    def take(self, stage: str, rule: Repair) -> None:
+        began = time.perf_counter()
+        changed = rule(self.text)
+        self.seconds[stage] += time.perf_counter() - began
         if changed is not None:
             self.text, applied = changed
             self.changes.append(applied)
 
-    def drop(self, stage: str, rule: Callable[[str], Applied | None]) -> bool:
-        with outcome_time(self._seconds, stage):
-            self.dropped = rule(self.text)
+    def drop(self, stage: str, rule: Callable[..., Applied | None], *given: object) -> bool:
+        """Apply a rule that may drop the document; whether it did."""
+        began = time.perf_counter()
+        self.dropped = rule(*given)
+        self.seconds[stage] += time.perf_counter() - began
         return self.dropped is not None
 
     @property
@@ -282,14 +311,18 @@ class _Outcome:
         return len(self.text.encode()) if self.changes else self.bytes_before
 
 
-@contextmanager
-def outcome_time(seconds: Counter[str], stage: str) -> Iterator[None]:
-    """Adds the time of the block to a stage's."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[stage] += time.perf_counter() - began  # type: ignore[assignment]
+def _portions(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+    """Documents in portions small enough that arrays over their characters stay small."""
+    portion: list[Task] = []
+    held = 0
+    for task in tasks:
+        portion.append(task)
+        held += len(task.text or "")
+        if held >= _PORTION_CHARACTERS:
+            yield portion
+            portion, held = [], 0
+    if portion:
+        yield portion
 
 
 _preparer: Preparer | None = None

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from functools import cache
 from typing import Any
 
+from guiju.corpus.characters import Characters
 from guiju.corpus.repair import Applied
 from guiju.corpus.settings import CleaningSettings
-from guiju.corpus.shingles import UInt64s
+from guiju.corpus.shingles import UInt64s, distinct
 from guiju.errors import ConfigError
 
-_SPACES = re.compile(r"\s+")
-# Letters, digits and marks are \w; and the punctuation that prose, verse and Chinese are written with.
-_PUNCTUATION = re.escape(".,;:!?'\"()[]-‘’“”–—…、。，；：！？（）《》〈〉「」『』【】〔〕·・～")
-_SYMBOLS = re.compile(rf"[^\w\s\u0300-\u036f\u0600-\u06ff\u0900-\u109f\u1780-\u17ff{_PUNCTUATION}]")
-_DIGITS = re.compile(r"\d")
-_LETTERS = re.compile(r"[^\W\d_]")
-_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_KANA = re.compile(r"[\u3040-\u30ff]")
-_PROBE = 160
+_PROBE = 100
 _LEAST_LETTERS = 24
+_LEAST_SHINGLES = 40
 # Labels of the detector that are one language to a corpus.
 _KIN = {
     "yue": "zh",
@@ -35,58 +29,49 @@ _KIN = {
 }
 
 
-def check_length(text: str, settings: CleaningSettings) -> Applied | None:
-    if len(text) > settings.max_characters:
+def check_length(counts: Characters, settings: CleaningSettings) -> Applied | None:
+    if counts.characters > settings.max_characters:
         return Applied(
             "too-long",
-            f"{len(text)} characters are more than max_characters ({settings.max_characters})",
-            {"characters": len(text)},
+            f"{counts.characters} characters are more than max_characters ({settings.max_characters})",
+            {"characters": counts.characters},
         )
-    if len(text) < 8 * settings.min_characters:
-        characters = len(_SPACES.sub("", text))
-        if characters < settings.min_characters:
-            return Applied(
-                "too-short",
-                f"{characters} characters are fewer than min_characters ({settings.min_characters})",
-                {"characters": characters},
-            )
+    if counts.solid < settings.min_characters:
+        return Applied(
+            "too-short",
+            f"{counts.solid} characters are fewer than min_characters ({settings.min_characters})",
+            {"characters": counts.solid},
+        )
     return None
 
 
-def check_quality(text: str, settings: CleaningSettings) -> Applied | None:
+def check_quality(text: str, counts: Characters, settings: CleaningSettings) -> Applied | None:
     """Whether the text's characters and lines look like text; the first thing that does not."""
-    solid = len(_SPACES.sub("", text)) or 1
+    solid = max(1, counts.solid)
     shares = (
-        (
-            "replacement-characters",
-            text.count("\ufffd") / solid,
-            settings.max_replacement_share,
-            "characters were lost",
-        ),
-        ("symbols", (len(text) - len(_SYMBOLS.sub("", text))) / solid, settings.max_symbol_share, "mostly symbols"),
-        ("digits", (len(text) - len(_DIGITS.sub("", text))) / solid, settings.max_digit_share, "mostly digits"),
+        ("replacement-characters", counts.lost / solid, settings.max_replacement_share, "text was lost"),
+        ("symbols", counts.symbols / solid, settings.max_symbol_share, "mostly symbols"),
+        ("digits", counts.digits / solid, settings.max_digit_share, "mostly digits"),
         ("repeated-lines", _repeated_lines(text), settings.max_repeated_lines, "its lines repeat"),
     )
     for rule, share, most, why in shares:
         if share > most:
             return Applied(rule, f"{why}: {share:.3f} is more than {most}", {"share": round(share, 4)})
-    if not _HAN.search(text[:2000]):
-        words = text.split()
-        mean = sum(map(len, words)) / max(1, len(words))
-        if mean > settings.max_word_length:
-            return Applied(
-                "word-length",
-                f"words of {mean:.1f} characters in the mean are more than {settings.max_word_length}",
-                {"mean": round(mean, 2)},
-            )
+    mean = counts.solid / max(1, counts.words)
+    if mean > settings.max_word_length and (counts.han + counts.kana) * 10 < counts.letters:
+        return Applied(
+            "word-length",
+            f"words of {mean:.1f} characters in the mean are more than {settings.max_word_length}",
+            {"mean": round(mean, 2)},
+        )
     return None
 
 
-def check_repetition(shingles: UInt64s, distinct: UInt64s, settings: CleaningSettings) -> Applied | None:
+def check_repetition(shingles: UInt64s, settings: CleaningSettings) -> Applied | None:
     """Whether the text goes round in circles: how many of its runs of words occurred before in it."""
-    if shingles.size < 40:
+    if shingles.size < _LEAST_SHINGLES:
         return None
-    share = 1 - distinct.size / shingles.size
+    share = 1 - distinct(shingles).size / shingles.size
     if share > settings.max_repeated_ngrams:
         return Applied(
             "repeated-ngrams",
@@ -115,40 +100,43 @@ class Languages:
 
     def __init__(self) -> None:
         self._detector = _detector()
-        self._labels = {_KIN.get(label, label) for label in self._detector.labels}
+        self._labels = {_kin(label) for label in self._detector.labels}
 
     def require(self, source: str, expected: tuple[str, ...]) -> None:
         """Raises a ConfigError where the detector does not know a language that a source states."""
         for code in expected:
-            if _KIN.get(code, code) not in self._labels:
+            if _kin(code) not in self._labels:
                 raise ConfigError(
                     f"corpus.sources.{source}.language is {code!r}, which the detector does not know; "
                     "set corpus.cleaning.detect_language to false, or state the nearest code that it knows"
                 )
 
-    def detect(self, text: str, expected: tuple[str, ...], confidence: float) -> tuple[str, Applied | None]:
+    def detect(
+        self, text: str, counts: Characters, expected: tuple[str, ...], confidence: float
+    ) -> tuple[str, Applied | None]:
         """The text's language, and why it is dropped where it is surely none of the expected.
 
         A text of few letters, or one that the detector is unsure of, counts as the likeliest of the expected.
         """
-        probe = _probe(text)
-        letters = len(_LETTERS.findall(probe))
-        han = len(_HAN.findall(probe))
-        if expected and "zh" in expected and han * 2 > letters and not _KANA.search(probe):
+        if "zh" in expected and counts.han * 2 > counts.letters and counts.kana * 20 <= counts.han:
             return "zh", None  # the detector takes classical verse for Cantonese, or Japanese
-        if letters < _LEAST_LETTERS:
+        if counts.letters < _LEAST_LETTERS:
             return (expected[0] if expected else "und"), None
-        chances: dict[str, float] = {}
-        for label, chance in self._detector.rank(probe):
-            kin = _KIN.get(label, label)
-            chances[kin] = chances.get(kin, 0.0) + chance
-        best = max(chances.items(), key=lambda item: item[1])[0]
-        if not expected or best in {_KIN.get(code, code) for code in expected}:
-            return best, None
-        if chances[best] >= confidence:
-            why = f"its language is {best} (confidence {chances[best]:.2f}), not {' or '.join(expected)}"
-            return best, Applied("language", why, {"language": best, "confidence": round(chances[best], 4)})
-        return max(expected, key=lambda code: float(chances.get(_KIN.get(code, code), 0.0))), None
+        chances: dict[str, float] = defaultdict(float)
+        for label, chance in self._detector.rank(_probe(text)):
+            chances[_kin(label)] += chance
+        best, sure = max(chances.items(), key=lambda item: item[1])
+        stated = {_kin(code): code for code in reversed(expected)}
+        if best in stated or not expected:
+            return stated.get(best, best), None
+        if sure >= confidence:
+            why = f"its language is {best} (confidence {sure:.2f}), not {' or '.join(expected)}"
+            return best, Applied("language", why, {"language": best, "confidence": round(sure, 4)})
+        return max(expected, key=lambda code: chances[_kin(code)]), None
+
+
+def _kin(code: str) -> str:
+    return _KIN.get(code, code)
 
 
 @cache

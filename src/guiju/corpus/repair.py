@@ -47,12 +47,12 @@ def _mojibake_pattern() -> re.Pattern[str]:
 
     ftfy decides; this only spares it the texts, nearly all, that hold no such pair.
     """
-    pairs = []
+    leads: set[str] = set()
+    follows = {" "}  # what became of a no-break space on the way
     for encoding in CHARMAP_ENCODINGS:
-        leads = bytes(range(0xC2, 0xF5)).decode(encoding, "ignore")
-        follows = bytes(range(0x80, 0xC0)).decode(encoding, "ignore").replace("\u00a0", "\u00a0 ")
-        pairs.append(f"[{re.escape(leads)}][{re.escape(follows)}]")
-    return re.compile("|".join(pairs) + "|[\x80-\x9f]")
+        leads.update(bytes(range(0xC2, 0xF5)).decode(encoding, "ignore"))
+        follows.update(bytes(range(0x80, 0xC0)).decode(encoding, "ignore"))
+    return re.compile(f"[{re.escape(''.join(leads))}][{re.escape(''.join(follows))}]|[\x80-\x9f]")
 
 
 _MOJIBAKE = _mojibake_pattern()

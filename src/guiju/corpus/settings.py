@@ -218,8 +218,8 @@ class DuplicateSettings:
                 f"{where}.split_threshold is {self.split_threshold}; it must be more than 0 and at most the threshold "
                 f"({self.threshold}), or near-duplicates could lie on both sides of the split"
             )
-        if self.shingle < 1:
-            raise ConfigError(f"{where}.shingle is {self.shingle}; it must be 1 or more")
+        if not 1 <= self.shingle <= 100:
+            raise ConfigError(f"{where}.shingle is {self.shingle}; it must lie between 1 and 100")
         if self.permutations < 1 or self.bands < 1 or self.permutations % self.bands:
             raise ConfigError(
                 f"{where}.permutations is {self.permutations} and bands {self.bands}; "

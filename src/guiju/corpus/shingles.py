@@ -7,12 +7,14 @@ characters, English by words, and a mixed text by both. Case and punctuation do 
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import rensa
 
 UInt64s = npt.NDArray[np.uint64]
+Int64s = npt.NDArray[np.int64]
 
 _SEPARATOR, _WORD, _ALONE = 0, 1, 2
 _ALONE_RANGES = (
@@ -56,51 +58,80 @@ def _mixed(values: UInt64s) -> UInt64s:
 
 
 def token_hashes(text: str) -> UInt64s:
-    """A hash of every token, in order; the same on every machine and in every process."""
-    lowered = text.lower()
-    if lowered.isascii():
-        codes = np.frombuffer(lowered.encode("ascii"), np.uint8).astype(np.uint32)
-    else:
-        codes = np.frombuffer(lowered.encode("utf-32-le", "surrogatepass"), np.uint32)
-    classes = _classes()[codes]
-    before = np.empty_like(classes)
-    before[:1] = _SEPARATOR
-    before[1:] = classes[:-1]
-    inside = classes != _SEPARATOR
-    begins = ((classes == _ALONE) | ((classes == _WORD) & (before != _WORD)))[inside]
-    if not begins.size:
-        return np.zeros(0, np.uint64)
-    codes = codes[inside]
-    starts = np.flatnonzero(begins)
-    lengths = np.diff(starts, append=codes.size)
-    positions = np.arange(codes.size) - np.repeat(starts, lengths)
-    weighted = (codes.astype(np.uint64) + np.uint64(1)) * _weights()[positions % _LONGEST]
-    sums = np.add.reduceat(weighted, starts)
-    return _mixed(sums + lengths.astype(np.uint64))
+    """A hash of every token, in order."""
+    return tokens_of_all([text])[0]
 
 
 def shingle_hashes(tokens: UInt64s, size: int) -> UInt64s:
     """A hash of every run of `size` tokens, in order and with repeats; a shorter text is one shingle."""
-    if tokens.size <= size:
-        size = max(1, tokens.size)
-    count = max(1, tokens.size - size + 1) if tokens.size else 0
+    return shingles_of_all(tokens, np.array([0, tokens.size]), size)[0]
+
+
+def tokens_of_all(texts: list[str]) -> tuple[UInt64s, Int64s]:
+    """A hash of every token of every text, the same on every machine and in every process.
+
+    Returns:
+        The hashes of all texts in order, and (texts + 1,) offsets: text i has hashes[offsets[i]:offsets[i + 1]].
+    """
+    lowered = [text.lower() for text in texts]
+    text_starts = np.cumsum([0, *map(len, lowered)])[:-1]
+    joined = "".join(lowered)
+    if joined.isascii():
+        codes = np.frombuffer(joined.encode("ascii"), np.uint8).astype(np.uint32)
+    else:
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    classes = _classes()[codes]
+    goes_on = np.zeros(codes.size, bool)
+    goes_on[1:] = (classes[1:] == _WORD) & (classes[:-1] == _WORD)
+    goes_on[text_starts[text_starts < codes.size]] = False
+    inside = np.flatnonzero(classes)
+    starts = np.flatnonzero(~goes_on[inside])
+    offsets = np.append(np.searchsorted(inside[starts], text_starts), starts.size)
+    if not starts.size:
+        return np.zeros(0, np.uint64), offsets
+    lengths = np.diff(starts, append=inside.size)
+    positions = np.arange(inside.size) - np.repeat(starts, lengths)
+    weighted = (codes[inside].astype(np.uint64) + np.uint64(1)) * _weights()[positions % _LONGEST]
+    return _mixed(np.add.reduceat(weighted, starts) + lengths.astype(np.uint64)), offsets
+
+
+def shingles_of_all(tokens: UInt64s, offsets: Int64s, size: int) -> list[UInt64s]:
+    """For each text a hash of every run of `size` tokens, in order and with repeats; a shorter text is one shingle."""
+    count = max(0, tokens.size - size + 1)
     combined = np.zeros(count, np.uint64)
-    for place in range(size if count else 0):
-        combined += tokens[place : place + count] * _weights()[place % _LONGEST]
-    return _mixed(combined)
+    for place in range(size):
+        combined += tokens[place : place + count] * _weights()[place]
+    combined = _mixed(combined)
+    bounds = offsets.tolist()
+    shingles: list[UInt64s] = []
+    for start, stop in pairwise(bounds):
+        if stop - start >= size:
+            shingles.append(combined[start : stop - size + 1])
+        else:  # the seed is another, so that a text of two tokens is no shingle of a longer one
+            few = tokens[start:stop] * _weights()[size : size + stop - start]
+            shingles.append(_mixed(np.add.reduce(few, keepdims=True, dtype=np.uint64)))
+    return shingles
+
+
+def shingles_of(text: str, size: int) -> UInt64s:
+    """The set of a text's shingles: sorted, without repeats."""
+    return distinct(shingle_hashes(token_hashes(text), size))
 
 
 def distinct(shingles: UInt64s) -> UInt64s:
     """The set: sorted, without repeats."""
-    return np.unique(shingles)
+    ordered = np.sort(shingles)
+    first = np.ones(ordered.size, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def jaccard(first: UInt64s, second: UInt64s) -> float:
     """The true Jaccard similarity of two sets, each given as sorted hashes without repeats."""
     if not first.size or not second.size:
         return 0.0
-    places = np.searchsorted(second, first) if first.size <= second.size else np.searchsorted(first, second)
     small, large = (first, second) if first.size <= second.size else (second, first)
+    places = np.searchsorted(large, small)
     shared = int(np.count_nonzero(large[np.minimum(places, large.size - 1)] == small))
     return shared / (first.size + second.size - shared)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Spill:
         self._digests = array("Q")
         self.counts: Counter[str] = Counter()
         self.contaminated: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.read_bytes = 0
 
     def add(self, names: list[tuple[int, int]], batch: Prepared) -> None:
@@ -61,12 +61,13 @@ class Spill:
             self.languages.append(self.language_names.index(language))
         self.characters.extend(batch.characters)
         self.text_bytes.extend(batch.text_bytes)
-        self._digests.frombytes(batch.digests.tobytes())
+        self._digests.frombytes(bytes(batch.digests))
         self._keys.write(batch.keys.tobytes())
         self.documents += len(batch.decisions)
         self.counts.update(batch.counts)
         self.contaminated.update(batch.contaminated)
-        self.seconds.update(batch.seconds)
+        for stage, seconds in batch.seconds.items():
+            self.seconds[stage] += seconds
         self.read_bytes += batch.read_bytes
 
     def finish(self) -> None:

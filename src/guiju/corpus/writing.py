@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guiju.corpus.duplicates import Int64s
+from guiju.corpus.shingles import Int64s
 from guiju.corpus.spill import Spill
 
 _TELL_EVERY = 5000
