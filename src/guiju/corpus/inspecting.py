@@ -19,7 +19,7 @@ from guiju.corpus.spill import Spill
 from guiju.corpus.workers import Workers
 from guiju.corpus.writing import Fates
 
-_PORTION_BYTES = 1 << 20
+_PORTION_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _portions(spill: Spill, drawn: list[int]) -> Iterator[tuple[list[int], list[
 
 def _judge(numbers: list[int], texts: list[bytes]) -> tuple[list[int], list[tuple[dict[str, Any], dict[str, bool]]]]:
     documents = [json.loads(text) for text in texts]
-    return numbers, [(document, judge_in_worker(document)) for document in documents]
+    return numbers, list(zip(documents, judge_in_worker(documents), strict=True))
 
 
 def _line(document: dict[str, Any], verdicts: dict[str, bool], for_people: bool, for_rules: bool) -> bytes:

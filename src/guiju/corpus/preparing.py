@@ -32,9 +32,7 @@ from guiju.corpus.settings import CorpusSettings
 from guiju.corpus.shingles import (
     UInt64s,
     band_keys,
-    shingle_hashes,
     shingles_of_all,
-    token_hashes,
     tokens_of_all,
 )
 
@@ -187,27 +185,28 @@ class Preparer:
             if outcome.dropped is None and self._index is not None:
                 outcome.drop("contamination", self._contamination, outcome.text, batch)
 
-    def judge(self, source: str, text: str) -> dict[str, bool]:
-        """For each rule, whether a finished text stands before it once more: nothing to drop, mend or mask."""
+    def judge(self, documents: list[dict[str, str]]) -> list[dict[str, bool]]:
+        """For each rule, whether a finished document stands before it once more: nothing to drop, mend or mask."""
         cleaning = self._settings.cleaning
-        number = [one.name for one in self._sources].index(source)
-        counts = count_characters([text])[0]
-        shingles = shingle_hashes(token_hashes(text), self._settings.duplicates.shingle)
-        verdicts = {stage: rule(text) is None for stage, rule in self._repairs[number]}
-        verdicts["length"] = check_length(counts, cleaning) is None
-        if self._languages is not None:
-            expected = self._sources[number].languages
-            verdicts["language"] = (
-                self._languages.detect(text, counts, expected, cleaning.language_confidence)[1] is None
-            )
-        verdicts["quality"] = (
-            check_quality(text, counts, cleaning) is None and check_repetition(shingles, cleaning) is None
-        )
-        if self._settings.personal_data:
-            verdicts["personal-data"] = not find_personal_data(text, self._settings.personal_data)
-        if self._index is not None:
-            verdicts["contamination"] = self._index.overlap(text) is None
-        return verdicts
+        numbers = {source.name: number for number, source in enumerate(self._sources)}
+        texts = [document["text"] for document in documents]
+        shingles = shingles_of_all(*tokens_of_all(texts), self._settings.duplicates.shingle)
+        results = []
+        for document, counts, own in zip(documents, count_characters(texts), shingles, strict=True):
+            text, source = document["text"], numbers[document["source"]]
+            verdicts = {stage: rule(text) is None for stage, rule in self._repairs[source]}
+            verdicts["length"] = check_length(counts, cleaning) is None
+            if self._languages is not None:
+                expected, confidence = self._sources[source].languages, cleaning.language_confidence
+                verdicts["language"] = self._languages.detect(text, counts, expected, confidence)[1] is None
+            found = check_quality(text, counts, cleaning) or check_repetition(own, cleaning)
+            verdicts["quality"] = found is None
+            if self._settings.personal_data:
+                verdicts["personal-data"] = not find_personal_data(text, self._settings.personal_data)
+            if self._index is not None:
+                verdicts["contamination"] = self._index.overlap(text) is None
+            results.append(verdicts)
+        return results
 
     def _mask(self, outcome: _Outcome, batch: Prepared) -> None:
         """Mask personal data, and look again at what is left."""
@@ -339,6 +338,6 @@ def prepare_in_worker(tasks: list[Task]) -> Prepared:
     return _preparer.prepare(tasks)
 
 
-def judge_in_worker(document: dict[str, str]) -> dict[str, bool]:
+def judge_in_worker(documents: list[dict[str, str]]) -> list[dict[str, bool]]:
     assert _preparer is not None, "start_worker was not called"
-    return _preparer.judge(document["source"], document["text"])
+    return _preparer.judge(documents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import ftfy
@@ -168,12 +168,24 @@ _BOILERPLATE_LINE = re.compile(
 _LONGEST_BOILERPLATE = 120
 
 
-def _is_boilerplate(line: str) -> bool:
-    if not line or len(line) > _LONGEST_BOILERPLATE:
+# Without one of these a text holds no such line; looking for them is far quicker than matching every line.
+_NOTICE_SIGNS = (
+    "skip to ", "jump to ", "copyright", "©", "(c)", "all rights reserved", "cookies", "javascript",
+    "版权所有", "保留所有权利", "转载", "分享到", "责任编辑", "icp",
+)  # fmt: skip
+_GAP_SIGNS = ("|", "｜", "·", "•", "»", "›", ">", "/", "  ", "\u3000")
+_FRAME_SIGN = "project gutenberg", "small print"
+
+
+def _is_notice(line: str) -> bool:
+    return len(line) <= _LONGEST_BOILERPLATE and _BOILERPLATE_LINE.fullmatch(line) is not None
+
+
+def _is_navigation(line: str) -> bool:
+    """Most of its parts are what sites write into their menus."""
+    if len(line) > _LONGEST_BOILERPLATE or line[:1] == "|":  # a row of a Markdown table begins with a bar
         return False
-    if _BOILERPLATE_LINE.fullmatch(line):
-        return True
-    if line[0] == "|":  # a row of a Markdown table
+    if not any(sign in line for sign in _GAP_SIGNS):
         return False
     items = [item.strip().lower() for item in _NAVIGATION_GAP.split(line) if item.strip()]
     return len(items) >= 2 and sum(item in _NAVIGATION_WORDS for item in items) * 2 > len(items)
@@ -185,23 +197,39 @@ def strip_boilerplate(text: str, repeated: Collection[str]) -> tuple[str, Applie
     Args:
         repeated: whole lines, stripped, that stand at the edge of many documents of the source.
     """
-    frame = 0
-    start = _FRAME_START.search(text) or _OLD_FRAME_START.search(text)
-    mended = text
-    if start:
-        mended, frame = mended[start.end() :], start.end()
-    end = _FRAME_END.search(mended)
-    if end:
-        frame += len(mended) - end.start()
-        mended = mended[: end.start()]
+    lowered = text.lower()
+    mended, frame = text, 0
+    if any(sign in lowered for sign in _FRAME_SIGN):
+        mended, frame = _without_frame(text)
+    checks: list[Callable[[str], bool]] = []
+    if any(sign in lowered for sign in _NOTICE_SIGNS):
+        checks.append(_is_notice)
+    if any(sign in text for sign in _GAP_SIGNS):
+        checks.append(_is_navigation)
+    if any(line in text for line in repeated):
+        checks.append(repeated.__contains__)
+    if not checks and not frame:
+        return None
     kept: list[str] = []
     removed: list[str] = []
     for line in mended.split("\n"):
         bare = line.strip()
-        (removed if _is_boilerplate(bare) or bare in repeated else kept).append(line)
+        (removed if bare and any(check(bare) for check in checks) else kept).append(line)
     if not frame and not removed:
         return None
     mended = _EMPTY_LINES.sub("\n\n", "\n".join(kept)).strip("\n")
     examples = [excerpt(line.strip()) for line in removed[:3]]
     detail: dict[str, object] = {"frame_characters": frame, "lines": len(removed), "examples": examples}
     return mended, Applied("boilerplate", "the publisher's frame or a site's navigation is not the text", detail)
+
+
+def _without_frame(text: str) -> tuple[str, int]:
+    """The text between Project Gutenberg's header and its footer, and how many characters were cut."""
+    inner = text
+    start = _FRAME_START.search(text) or _OLD_FRAME_START.search(text)
+    if start:
+        inner = text[start.end() :]
+    end = _FRAME_END.search(inner)
+    if end:
+        inner = inner[: end.start()]
+    return inner, len(text) - len(inner)
