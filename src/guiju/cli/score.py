@@ -24,9 +24,12 @@ def command(
 ) -> None:
     from guiju.providers import load, read_texts
 
-    if (text is None) == (file is None):
+    if text is not None and file is None:
+        items: list[tuple[str | int | None, str]] = [(None, text)]
+    elif file is not None and text is None:
+        items = read_texts(file)
+    else:
         fail("give either --text or --file, and not both")
-    items = [(None, text)] if text is not None else read_texts(file)
     language_model = load(model, tokenizer)
     for (name, _), result in zip(items, language_model.score_each([item for _, item in items]), strict=True):
         if json:

@@ -20,8 +20,8 @@ def list_(json: Annotated[bool, typer.Option("--json", help="as JSON on stdout")
     if json:
         print_json([standard.to_json() for standard in found])
     else:
-        rows = [(s.id, s.edition, s.status, s.clauses, s.title_zh or s.title) for s in found]
-        typer.echo(table(rows, head=("id", "edition", "status", "clauses", "title")))
+        rows = [(s.id, s.designation, s.edition, s.clause_count, s.title_zh or s.title) for s in found]
+        typer.echo(table(rows, head=("id", "standard", "edition", "clauses", "title")))
 
 
 @application.command(epilog="Example: guiju standards show gbt-45654 --language zh")

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from guiju.compute import Meter, Plan, compare, forecast_training, parameters, training_flops
+from guiju import device as devices
+from guiju.compute import (
+    Actual,
+    Calibration,
+    Meter,
+    Plan,
+    Reading,
+    forecast_against_actual,
+    parameters,
+    plan_training,
+    training_flops,
+)
 from guiju.evidence import Kind
 from guiju.model import ModelConfig, Transformer, load_model, save_model
 from guiju.pipeline.building import read_documents
@@ -31,7 +43,11 @@ def make_plan(context: StageContext) -> StageResult:
     plan = calibrated_plan(context.recipe, context.path("tokenizer"), context.path("tokens/train"))
     context.record(Kind.PLAN, {"forecast": plan.to_json()}, "forecast of pretraining, before it begins")
     write_json(context.path("plan.json"), plan.to_json())
-    return StageResult({"forecast": plan.to_json()}, plan.line())
+    return StageResult(
+        {"forecast": plan.to_json()},
+        f"{plan.parameters:,} parameters, {plan.flops:.2g} FLOPs: about {plan.seconds:.0f} s, "
+        f"{plan.memory_bytes / 1e6:,.0f} MB, {plan.energy_kwh * 1000:.2g} Wh",
+    )
 
 
 def calibrated_plan(recipe: Recipe, tokenizer: Path, tokens: Path) -> Plan:
@@ -47,29 +63,41 @@ def plan_without_data(recipe: Recipe) -> Plan:
 
 def _timed_plan(recipe: Recipe, vocab_size: int, batches: Batches) -> Plan:
     config = recipe.model.config(vocab_size)
-    settings = replace(
-        recipe.training, steps=CALIBRATION_STEPS, warmup_steps=1, evaluate_every=0, checkpoint_every=0, keep=1
-    )
+    training = recipe.training
+    settings = replace(training, steps=CALIBRATION_STEPS, warmup_steps=1, evaluate_every=0, checkpoint_every=0, keep=1)
     with tempfile.TemporaryDirectory(prefix="guiju-plan-") as place:
         result = train(new_model(recipe, config), batches, settings, folder=Path(place))
-        steps = [json.loads(line)["seconds"] for line in result.timing.read_text().splitlines()]
-    return plan_training(recipe, config, seconds_per_step=sorted(steps[1:])[len(steps[1:]) // 2])
-
-
-def plan_training(recipe: Recipe, config: ModelConfig, seconds_per_step: float) -> Plan:
-    training = recipe.training
-    return forecast_training(
+        times = _step_seconds(result)
+    rest = times[1:]
+    calibration = Calibration(
+        first_s=times[0],
+        step_s=statistics.median(rest),
+        spread=(max(rest) - min(rest)) / 2 / statistics.median(rest),
+        steps=len(rest),
+    )
+    device = devices.pick_device(training.device)
+    return plan_training(
         config,
         steps=training.steps,
         batch=training.batch,
-        accumulate=training.accumulate,
         length=config.context,
-        seconds_per_step=seconds_per_step,
+        accumulate=training.accumulate,
+        calibration=calibration,
+        peak_flops=devices.matrix_peak_flops(device, getattr(torch, result.dtype)),
+        dtype=result.dtype,
+        activation_checkpointing=training.activation_checkpointing,
+        cores=devices.threads(),
         watts_per_core=recipe.cost.watts_per_core,
         grid=recipe.cost.grid,
+        memory_available=devices.memory_available(device),
         price_per_hour=recipe.cost.price_per_hour,
         currency=recipe.cost.currency,
     )
+
+
+def _step_seconds(result: TrainingResult) -> list[float]:
+    """Time of each step, those of earlier processes included."""
+    return [json.loads(line)["seconds"] for line in result.timing.read_text(encoding="utf-8").splitlines()]
 
 
 def pretrain(context: StageContext) -> StageResult:
@@ -97,10 +125,10 @@ def pretrain(context: StageContext) -> StageResult:
             on_event=lambda name, facts: _on_event(context, name, facts),
             report=context.reporter.progress,
             flops_per_token=_flops_per_token(recipe, config),
-            energy_kwh=meter.energy_so_far,
+            energy_kwh=meter.energy_kwh,
         )
     save_model(model, context.path("model"), tokenizer)
-    _record_cost(context, config, result, meter)
+    _record_cost(context, config, result, meter.result)
     bits = result.evaluations[-1][1]
     summary = {
         "parameters": parameters(config).total,
@@ -190,7 +218,7 @@ class _RandomBatches:
 
 def _flops_per_token(recipe: Recipe, config: ModelConfig) -> float:
     batch = recipe.training.batch
-    return training_flops(config, batch, config.context) / (batch * config.context)
+    return training_flops(config, batch, config.context).total / (batch * config.context)
 
 
 def _on_event(context: StageContext, name: str, facts: Mapping[str, Any]) -> None:
@@ -211,19 +239,30 @@ def _on_event(context: StageContext, name: str, facts: Mapping[str, Any]) -> Non
     context.record(Kind.CHECKPOINT, dict(facts), f"checkpoint after step {facts['step']}", outputs=outputs)
 
 
-def _record_cost(context: StageContext, config: ModelConfig, result: TrainingResult, meter: Meter) -> None:
+def _record_cost(context: StageContext, config: ModelConfig, result: TrainingResult, reading: Reading) -> None:
     """Forecast beside what was measured, and the measures that standards ask for."""
-    forecast = Plan.from_json(json.loads(context.path("plan.json").read_text(encoding="utf-8")))
-    seconds = sum(json.loads(line)["seconds"] for line in result.timing.read_text().splitlines())
-    flops = _flops_per_token(context.recipe, config) * result.tokens
-    reading = meter.reading(seconds=seconds, flops=flops)
-    rows = compare(forecast, reading)
-    context.record(
-        Kind.COST, {"rows": rows, "energy": reading.to_json()}, "forecast of pretraining against what it took"
+    said = json.loads(context.path("plan.json").read_text(encoding="utf-8"))
+    said.pop("estimate")
+    forecast = Plan(**{**said, "assumptions": tuple(said["assumptions"])})
+    seconds = sum(_step_seconds(result))
+    # A row's last targets may be missing, but the products are computed for the whole row all the same.
+    positions = result.steps * context.recipe.training.accumulate * context.recipe.training.batch * config.context
+    flops = _flops_per_token(context.recipe, config) * positions
+    price = context.recipe.cost.price_per_hour
+    actual = Actual(
+        seconds=seconds,
+        flops=flops,
+        memory_bytes=reading.peak_memory_bytes,
+        energy_kwh=reading.energy_kwh,
+        co2_kg=reading.co2_kg,
+        cost=None if price is None else seconds / 3600 * price,
     )
+    rows = [asdict(row) for row in forecast_against_actual(forecast, actual)]
+    meter = reading.to_json()
+    context.record(Kind.COST, {"rows": rows, "meter": meter}, "forecast of pretraining against what it took")
     _record_measure(context, "param_count", parameters(config).total, "weights of the model, counted", "parameters")
     _record_measure(context, "training_flops", flops, "operations of the matrix products in pretraining", "FLOP")
-    _record_measure(context, "energy_kwh", reading.energy_kwh, "energy of pretraining", "kWh", reading.to_json())
+    _record_measure(context, "energy_kwh", reading.energy_kwh, "energy of pretraining", "kWh", meter)
     _record_measure(context, "co2e_kg", reading.co2_kg, "CO2 equivalent of that energy", "kg")
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from guiju.errors import ConfigError, EvidenceError
-from guiju.evidence import Kind, Run, canonical_json, environment
+from guiju.evidence import Entry, Kind, Run, canonical_json, environment, read_entries, read_manifest
 from guiju.pipeline.recipe import Recipe, write_recipe
-from guiju.storage import folder_digests, remove_stale, require_free_space, sha256_file
+from guiju.storage import folder_digests, remove_stale, require_free_space, sha256_file, write_text
 
 
 class Reporter(Protocol):
@@ -98,6 +98,19 @@ class StageState:
     why: str
 
 
+@dataclass(frozen=True)
+class Glance:
+    """A run folder to look at, without lock, key or change."""
+
+    path: Path
+
+    def entries(self) -> Iterator[Entry]:
+        return read_entries(self.path)
+
+    def manifest(self) -> dict[str, str]:
+        return read_manifest(self.path)
+
+
 @dataclass
 class _History:
     """What the ledger says of each stage's last beginning and last end."""
@@ -107,7 +120,7 @@ class _History:
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: Run) -> _History:
+    def of(cls, run: Run | Glance) -> _History:
         history = cls()
         for entry in run.entries():
             if entry.kind == Kind.STAGE_STARTED:
@@ -124,7 +137,7 @@ class _History:
 class Orchestrator:
     """Runs a recipe's stages over one run folder."""
 
-    def __init__(self, run: Run, recipe: Recipe, stages: tuple[Stage, ...], reporter: Reporter) -> None:
+    def __init__(self, run: Run | Glance, recipe: Recipe, stages: tuple[Stage, ...], reporter: Reporter) -> None:
         self.run = run
         self.recipe = recipe
         self.stages = stages
@@ -246,7 +259,9 @@ class Orchestrator:
         return ""
 
     def _do(self, stage: Stage, state: StageState) -> None:
-        require_free_space(self.run.path, stage.space_bytes(self.recipe), f"the stage {stage.name}")
+        run = self.run
+        assert isinstance(run, Run), "a glance does nothing"
+        require_free_space(run.path, stage.space_bytes(self.recipe), f"the stage {stage.name}")
         assert state.key is not None
         resuming = state.status == "to resume"
         settings = dict(stage.settings(self.recipe))
@@ -254,19 +269,19 @@ class Orchestrator:
         removed: dict[str, str | None] = {}
         if stage.resumable and not resuming:
             removed = self._remove_outputs(stage)
-        body = {"stage": stage.name, "key": state.key, "settings": settings, "inputs": inputs}
+        body: dict[str, Any] = {"stage": stage.name, "key": state.key, "settings": settings, "inputs": inputs}
         body["environment"] = environment()
-        self.run.append(Kind.STAGE_STARTED, body, reason=state.why or "asked for", inputs=inputs, outputs=removed)
+        run.append(Kind.STAGE_STARTED, body, reason=state.why or "asked for", inputs=inputs, outputs=removed)
         self.history.started[stage.name] = body
         self.history.finished.pop(stage.name, None)
-        remove_stale(self.run.path)
+        remove_stale(run.path)
         began = time.monotonic()
-        result = stage.work(StageContext(self.run, self.recipe, stage.name, self.reporter, resuming))
+        result = stage.work(StageContext(run, self.recipe, stage.name, self.reporter, resuming))
         seconds = time.monotonic() - began
         outputs = self._outputs(stage)
         gone = {path: None for path in self.history.outputs.get(stage.name, {}) if path not in outputs}
         body = {"stage": stage.name, "key": state.key, "seconds": round(seconds, 3), "summary": result.summary}
-        self.run.append(
+        run.append(
             Kind.STAGE_FINISHED, body, reason=f"{stage.name} is done", inputs=inputs, outputs={**outputs, **gone}
         )
         self.history.finished[stage.name] = body
@@ -329,8 +344,6 @@ def _write_resolved_recipe(run: Run, recipe: Recipe) -> None:
     digest = hashlib.sha256(text.encode()).hexdigest()
     if run.manifest().get("recipe.yaml") == digest and path.is_file() and sha256_file(path) == digest:
         return
-    from guiju.storage import write_text
-
     write_text(path, text)
     run.append(
         Kind.STAGE_FINISHED,

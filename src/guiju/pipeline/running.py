@@ -10,9 +10,9 @@ from pathlib import Path
 from guiju.compute import Plan
 from guiju.corpus import input_files
 from guiju.errors import ConfigError
-from guiju.evidence import Kind, Run
+from guiju.evidence import Kind
 from guiju.pipeline.learning import calibrated_plan, plan_without_data
-from guiju.pipeline.orchestration import Orchestrator, Reporter, StageState, open_run
+from guiju.pipeline.orchestration import Glance, Orchestrator, Reporter, StageState, open_run
 from guiju.pipeline.recipe import Recipe, read_recipe
 from guiju.pipeline.stages import STAGES
 from guiju.pipeline.summary import RunSummary, summarise
@@ -53,8 +53,7 @@ def plan_states(path: Path, *, overrides: Sequence[str] = (), out: Path | None =
     folder = run_folder(recipe, out)
     if not (folder / "ledger").exists():
         return [StageState(stage, None, "to do", "not done yet") for stage in STAGES]
-    with Run.open(folder, read_only=True) as run:
-        return list(Orchestrator(run, recipe, STAGES, _Silent()).states())
+    return list(Orchestrator(Glance(folder), recipe, STAGES, _Silent()).states())
 
 
 def describe_states(states: Sequence[StageState]) -> str:
