@@ -32,6 +32,7 @@ class Part:
     """The bound."""
 
     unit: str
+    unit_zh: str
     verdict: Verdict
     method: Method = "none"
     actual: float | None = None
@@ -50,6 +51,7 @@ class Part:
             "comparator": self.comparator,
             "value": self.value,
             "unit": self.unit,
+            "unit_zh": self.unit_zh,
             "method": self.method,
             "actual": self.actual,
             "count": self.count,
@@ -63,7 +65,7 @@ class Part:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Part:
         """What `to_json` wrote."""
-        names = ("part", "comparator", "value", "unit", "actual", "count", "n", "low", "high")
+        names = ("part", "comparator", "value", "unit", "unit_zh", "actual", "count", "n", "low", "high")
         fields: dict[str, Any] = {name: data.get(name) for name in names}
         return cls(verdict=Verdict(data["verdict"]), method=data["method"], letter=data.get("meets_letter"), **fields)
 

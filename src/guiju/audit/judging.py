@@ -210,6 +210,7 @@ def _hold(bound: Bound, measurement: Measurement) -> Part:
         comparator=bound.comparator,
         value=bound.fraction,
         unit=bound.unit,
+        unit_zh=bound.unit_zh,
         verdict=Verdict.NOT_ASSESSED,
     )
     if bound.of == "rate":

@@ -22,6 +22,8 @@ class Series:
 
     name: Text
     points: Sequence[tuple[float, float]]
+    faint: bool = False
+    """Drawn thin and behind the others, which say what it means."""
 
 
 def line_chart(
@@ -44,19 +46,19 @@ def line_chart(
     low, high = min(y for _, y in points), max(y for _, y in points)
     y_ticks = log_ticks(low, high) if log_y else linear_ticks(0 if from_zero else low, high)
     scale = _Scale(min(x for x, _ in points), max(x for x, _ in points), y_ticks[0], y_ticks[-1], log_y)
+    styles = ["faint" if one.faint else str(number) for number, one in enumerate(series, start=1)]
+    back_to_front = sorted(range(len(series)), key=lambda place: not series[place].faint)
     drawing = tag(
         "svg",
         _title(title),
         _axes(scale, [x for x in x_ticks if scale.x_low <= x <= scale.x_high], y_ticks, x_label, y_label),
-        [_line(line, scale, number) for number, line in enumerate(lines, start=1)],
+        [_line(lines[place], scale, styles[place]) for place in back_to_front],
         class_="chart",
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
     )
-    legend = [
-        tag("li", _swatch(number), both(one.name)) for number, one in enumerate(series, start=1) if len(series) > 1
-    ]
-    return tag("figure", drawing, tag("ul", legend, class_="legend") if legend else None)
+    legend = [tag("li", _swatch(style), both(one.name)) for style, one in zip(styles, series, strict=True)]
+    return tag("figure", drawing, tag("ul", legend, class_="legend") if len(series) > 1 else None)
 
 
 @dataclass(frozen=True)
@@ -111,41 +113,38 @@ def interval_bar(
         low, high, estimate, bound: fractions from 0 to 1 where `percent`, plain quantities otherwise.
     """
     left, right = _window(min(low, bound), max(high, bound), percent)
-    width, height, middle = 320.0, 46.0, 20.0
+    width, height, top, middle, bottom = 340.0, 62.0, 16.0, 30.0, 44.0
+
+    def place(value: float) -> float:
+        return 12 + (width - 24) * (value - left) / (right - left)
 
     def at(value: float) -> str:
-        return f"{10 + (width - 20) * (value - left) / (right - left):.1f}"
+        return f"{place(value):.1f}"
+
+    def label(value: float) -> str:
+        return tick_text(value * 100 if percent else value) + (" %" if percent else "")
 
     good = {">=": (bound, right), "<=": (left, bound)}.get(comparator, (bound, bound))
+    span = f"{place(good[1]) - place(good[0]):.1f}"
     shape = [
-        tag(
-            "rect", x=at(good[0]), y=6, width=f"{float(at(good[1])) - float(at(good[0])):.1f}", height=28, class_="good"
-        ),
+        tag("rect", x=at(good[0]), y=top, width=span, height=bottom - top, class_="good"),
         tag("line", x1=at(left), x2=at(right), y1=middle, y2=middle, class_="rail"),
-        tag("line", x1=at(bound), x2=at(bound), y1=3, y2=37, class_="bound"),
+        tag("line", x1=at(bound), x2=at(bound), y1=top - 3, y2=bottom + 3, class_="bound"),
     ]
     if high > low:
-        shape += [
-            tag("line", x1=at(low), x2=at(high), y1=middle, y2=middle, class_="interval"),
-            *(
-                tag("line", x1=at(end), x2=at(end), y1=middle - 5, y2=middle + 5, class_="interval")
-                for end in (low, high)
-            ),
-        ]
+        shape.append(tag("line", x1=at(low), x2=at(high), y1=middle, y2=middle, class_="interval"))
+        for end in (low, high):
+            shape.append(tag("line", x1=at(end), x2=at(end), y1=middle - 5, y2=middle + 5, class_="interval"))
     shape.append(tag("circle", cx=at(estimate), cy=middle, r=4.5, class_="estimate"))
-    ends = [
-        tag(
-            "text",
-            tick_text(value * 100 if percent else value) + (" %" if percent else ""),
-            x=at(value),
-            y=45,
-            text_anchor=anchor,
-        )
-        for value, anchor in ((left, "start"), (right, "end"))
+    sign = {">=": "≥", "<=": "≤", "==": "="}.get(comparator, comparator)
+    anchor = "start" if place(bound) < 60 else "end" if place(bound) > width - 60 else "middle"
+    texts = [
+        tag("text", f"{sign} {label(bound)}", x=at(bound), y=9, text_anchor=anchor),
+        tag("text", label(left), x=at(left), y=height - 2, text_anchor="start"),
+        tag("text", label(right), x=at(right), y=height - 2, text_anchor="end"),
     ]
-    return tag(
-        "svg", _title(title), shape, ends, class_="interval-bar", viewBox=f"0 0 {width:g} {height:g}", role="img"
-    )
+    box = f"0 0 {width:g} {height:g}"
+    return tag("svg", _title(title), shape, texts, class_="interval-bar", viewBox=box, role="img")
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ def _title(text: Text) -> Html:
     return tag("title", text.en if same else f"{text.en} · {text.zh}")
 
 
-def _line(points: Sequence[tuple[float, float] | None], scale: _Scale, number: int) -> Html:
+def _line(points: Sequence[tuple[float, float] | None], scale: _Scale, style: str) -> Html:
     pieces: list[str] = []
     drawing = False
     for point in thin(points):
@@ -255,9 +254,9 @@ def _line(points: Sequence[tuple[float, float] | None], scale: _Scale, number: i
         drawing = True
     only = [point for point in points if point is not None]
     dot = tag(
-        "circle", cx=f"{scale.x(only[0][0]):.1f}", cy=f"{scale.y(only[0][1]):.1f}", r=3, class_=f"dot dot-{number}"
+        "circle", cx=f"{scale.x(only[0][0]):.1f}", cy=f"{scale.y(only[0][1]):.1f}", r=3, class_=f"dot dot-{style}"
     )
-    return join(tag("path", d=" ".join(pieces), class_=f"line line-{number}"), dot if len(only) == 1 else None)
+    return join(tag("path", d=" ".join(pieces), class_=f"line line-{style}"), dot if len(only) == 1 else None)
 
 
 def thin(points: Sequence[tuple[float, float] | None]) -> list[tuple[float, float] | None]:
@@ -279,6 +278,6 @@ def thin(points: Sequence[tuple[float, float] | None]) -> list[tuple[float, floa
     return kept
 
 
-def _swatch(number: int) -> Html:
-    line = tag("line", x1=1, x2=29, y1=6, y2=6, class_=f"line line-{number}")
+def _swatch(style: str) -> Html:
+    line = tag("line", x1=1, x2=29, y1=6, y2=6, class_=f"line line-{style}")
     return tag("svg", line, class_="swatch", viewBox="0 0 30 12", width=30, height=12, aria_hidden="true")

@@ -12,9 +12,18 @@ from guiju.evidence import Kind
 from guiju.pages import Html, Text, both, join, section, table, tag
 from guiju.statistics import clopper_pearson
 
-VERDICTS = {"kept": ("kept", "保留"), "changed": ("changed", "修改后保留"), "dropped": ("dropped", "剔除")}
+VERDICTS = {"kept": ("kept", "保留"), "changed": ("changed", "修改后保留"), "dropped": ("left out", "剔除")}
 LANGUAGES = {"en": ("English", "英文"), "zh": ("Chinese", "中文")}
 REGIONS = {"domestic": ("domestic", "境内"), "foreign": ("foreign", "境外")}
+UNITS = {
+    "sources": ("sources", "个来源"),
+    "hits": ("hits", "处"),
+    "hits per 1,000 documents": ("hits per 1,000 documents", "处/千份文档"),
+    "parameters": ("parameters", "个参数"),
+    "clauses": ("clauses", "条"),
+    "files": ("files", "个文件"),
+    "bits/byte": ("bits per byte", "比特/字节"),
+}
 RULES = {
     # rule of the corpus stage      what a reader is told
     "surrogates": ("broken characters mended", "修复残缺字符"),
@@ -69,35 +78,40 @@ def corpus_section(story: Story) -> Html | None:
             "每份文本从何而来、依据何种许可使用，以及保留、修改或剔除了什么。",
         ),
         _sources(story, sources) if sources else None,
-        _decisions(story),
+        _rules(story.summary("corpus")),
         _measures(story),
         _inspection(story),
     )
 
 
 def _sources(story: Story, sources: list[Mapping[str, Any]]) -> Html:
+    """The licence register: a row a source, with what became of its documents."""
     rows: list[list[object]] = []
     for source in sources:
-        name = str(source.get("name", ""))
-        counted = source.get("documents")
-        documents = counted.get("documents") if isinstance(counted, Mapping) else counted
+        counts = source.get("documents")
+        counted = counts if isinstance(counts, Mapping) else {}
+        origin = ", ".join(str(source[key]) for key in ("origin", "date") if source.get(key))
         rows.append(
             [
-                join(tag("b", name), tag("br"), tag("span", source.get("origin") or "", class_="soft small")),
+                join(tag("b", str(source.get("name", ""))), tag("br"), tag("span", origin, class_="soft small")),
                 join(source.get("licence") or both(Text("none stated", "未声明"))),
                 _languages(source),
                 words(REGIONS, str(source.get("region") or "–")),
-                whole(documents),
+                *(whole(counted.get(verdict)) for verdict in VERDICTS),
             ]
         )
+    together = story.summary("corpus").get("documents")
+    if len(rows) > 1 and isinstance(together, Mapping):
+        total = tag("b", both(Text("together", "合计")))
+        rows.append([total, "", "", "", *(tag("b", whole(together.get(verdict))) for verdict in VERDICTS)])
     head = [
         Text("Source", "来源"),
         Text("Licence", "许可"),
         Text("Language", "语言"),
         Text("Region", "地域"),
-        Text("Documents", "文档数"),
+        *(Text(*label) for label in VERDICTS.values()),
     ]
-    return join(tag("h3", both(Text("Licence register", "许可登记"))), table(head, rows, numbers=(4,)))
+    return join(tag("h3", both(Text("Licence register", "许可登记"))), table(head, rows, numbers=(4, 5, 6)))
 
 
 def _languages(source: Mapping[str, Any]) -> Html:
@@ -109,28 +123,8 @@ def _languages(source: Mapping[str, Any]) -> Html:
     return join(*pieces)
 
 
-def _decisions(story: Story) -> Html | None:
-    """How many documents of each source were kept, changed and left out, and by which rules."""
-    summary = story.summary("corpus")
-    by_source, together = summary.get("by_source"), summary.get("documents")
-    if not isinstance(by_source, Mapping) or not isinstance(together, Mapping):
-        return None
-    rows: list[list[object]] = [
-        [name, *(whole(counts.get(verdict, 0)) for verdict in VERDICTS)]
-        for name, counts in by_source.items()
-        if isinstance(counts, Mapping)
-    ]
-    if len(rows) > 1:
-        total = tag("b", both(Text("together", "合计")))
-        rows.append([total, *(tag("b", whole(together.get(verdict, 0))) for verdict in VERDICTS)])
-    return join(
-        tag("h3", both(Text("Kept, changed, left out", "保留、修改、剔除"))),
-        table([Text("Source", "来源"), *(Text(*words_) for words_ in VERDICTS.values())], rows, numbers=(1, 2, 3)),
-        _rules(summary),
-    )
-
-
 def _rules(summary: Mapping[str, Any]) -> Html | None:
+    """By which rules documents were left out or changed."""
     rows: list[list[object]] = []
     for key, label in (("dropped_by", Text("left out", "剔除")), ("changed_by", Text("changed", "修改"))):
         counts = summary.get(key)
@@ -144,7 +138,11 @@ def _rules(summary: Mapping[str, Any]) -> Html | None:
         "Several rules can change one document. guiju corpus show RUN DOCUMENT explains any single one.",
         "一份文档可能被多条规则修改。用 guiju corpus show RUN DOCUMENT 可查看任一文档的处理经过。",
     )
-    return join(table(head, rows, numbers=(3,)), tag("p", both(note), class_="soft small"))
+    return join(
+        tag("h3", both(Text("Why documents were changed or left out", "修改与剔除的原因"))),
+        table(head, rows, numbers=(3,)),
+        tag("p", both(note), class_="soft small"),
+    )
 
 
 def _measures(story: Story) -> Html | None:
@@ -160,6 +158,11 @@ def _measures(story: Story) -> Html | None:
     return join(tag("h3", both(Text("Figures of the corpus", "语料数据"))), table(head, rows, numbers=(2,)))
 
 
+def measure_name(measure: str) -> Text | None:
+    """What a reader is told a measure is, where this report knows it."""
+    return Text(*MEASURES[measure]) if measure in MEASURES else None
+
+
 def figure(body: Mapping[str, Any]) -> Html:
     """A measurement's figure in one line: a rate with its interval where it was sampled, or a quantity."""
     count, n = number(body.get("count")), number(body.get("n"))
@@ -171,10 +174,14 @@ def figure(body: Mapping[str, Any]) -> Html:
             interval = clopper_pearson(int(count), int(n))
             text += f" ({format_rate(interval.low, 'low')} – {format_rate(interval.high, 'high')})"
         return join(text)
-    unit = str(body.get("unit") or "")
-    if unit == "share" and (share := number(body.get("value"))) is not None:
+    return quantity(body.get("value"), str(body.get("unit") or ""))
+
+
+def quantity(value: object, unit: str) -> Html:
+    """A quantity with its unit in both languages; a share as percent."""
+    if unit == "share" and (share := number(value)) is not None:
         return join(format_rate(share))
-    return join(f"{brief(body.get('value'))} {unit}".strip())
+    return join(brief(value), " ", both(words(UNITS, unit))) if unit else join(brief(value))
 
 
 def _inspection(story: Story) -> Html | None:
@@ -182,9 +189,11 @@ def _inspection(story: Story) -> Html | None:
     if not drawn:
         return None
     facts: list[object] = []
-    for key, value in flat(drawn[-1]):
-        if key in _DRAW and number(value) is not None:
-            facts += [tag("dt", both(Text(*_DRAW[key]))), tag("dd", brief(value))]
+    told = dict(flat(drawn[-1]))
+    for key, label in _DRAW.items():
+        if number(told.get(key)) is not None:
+            shown = str(told[key]) if key == "seed" else whole(told[key])
+            facts += [tag("dt", both(Text(*label))), tag("dd", shown)]
     how = Text(
         "Documents were drawn at random by a seed, so that anyone can draw the same ones again. Those for people wait "
         "in corpus/inspection.jsonl, each with room for a verdict and a name.",

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from guiju.audit.describing import count_verdicts, format_rate
 from guiju.audit.findings import Finding, Part
+from guiju.audit.report.corpus import measure_name, quantity
 from guiju.audit.report.figures import brief, moment
 from guiju.audit.report.story import Story
 from guiju.evidence import Entry, Kind
 from guiju.pages import (
     MEANINGS,
+    VERDICTS,
     Html,
     Text,
     both,
@@ -21,6 +23,7 @@ from guiju.pages import (
     table,
     tag,
     verdict_badge,
+    verdict_mark,
 )
 from guiju.standards import Clause, Standard, load_standard
 from guiju.statistics import Verdict
@@ -31,6 +34,7 @@ EVIDENCES = {
     "attested": Text("a person's statement", "人员声明"),
     "both": Text("a measurement and a person's statement", "测量与人员声明"),
 }
+MOST_DETAILS, LONGEST_DETAIL = 8, 300
 _CAVEATS = Text("What to keep in mind", "阅读须知")
 SIGNS = {">=": "≥", "<=": "≤", "==": "="}
 
@@ -77,7 +81,11 @@ def findings_section(story: Story, audited: Audited, number: int) -> Html:
             continue
         heading = Text(f"{key}  {chapter.title}", f"{key}  {chapter.title_zh or chapter.title}")
         chapters.append(
-            tag("div", tag("h3", both(heading)), [_finding(story, index, finding) for index, finding in rows])
+            tag(
+                "div",
+                tag("h3", both(heading), _tally(rows)),
+                [_finding(story, index, finding) for index, finding in rows],
+            )
         )
     key_list = [tag("li", verdict_badge(verdict), both(meaning)) for verdict, meaning in MEANINGS.items()]
     caveats = [tag("li", caveat) for caveat in standard.head.caveats]
@@ -94,6 +102,17 @@ def findings_section(story: Story, audited: Audited, number: int) -> Html:
         chapters,
         tag("details", tag("summary", both(_CAVEATS)), tag("ul", caveats), class_="plain") if caveats else None,
     )
+
+
+def _tally(rows: Sequence[tuple[int, Finding]]) -> Html:
+    """A chapter's verdicts in shapes and numbers."""
+    counts = count_verdicts([finding for _, finding in rows])
+    told = [
+        tag("span", verdict_mark(verdict), str(count), title=f"{VERDICTS[verdict].en} · {VERDICTS[verdict].zh}")
+        for verdict, count in counts.items()
+        if count
+    ]
+    return tag("span", told, class_="tally")
 
 
 def verdict_strip(findings: Sequence[Finding]) -> Html:
@@ -134,9 +153,7 @@ def _finding(story: Story, index: int, finding: Finding) -> Html:
 def _short(finding: Finding) -> Html | None:
     if finding.count is not None and finding.n:
         return join(f"{finding.count:,} / {finding.n:,} = {format_rate(finding.count / finding.n)}")
-    if finding.estimate is not None:
-        return join(f"{brief(finding.estimate)} {finding.unit}".strip())
-    return None
+    return None if finding.estimate is None else quantity(finding.estimate, finding.unit)
 
 
 def _inside(story: Story, index: int, finding: Finding) -> Html:
@@ -173,14 +190,13 @@ def _parts(finding: Finding) -> Html | None:
         Text("Supported at 95 %", "95 % 置信支持"),
         Text("Verdict", "结论"),
     ]
-    return table(head, rows)
+    return tag("div", table(head, rows), class_="parts")
 
 
 def _bound(part: Part) -> Html:
-    percent = part.part in ("rate", "share")
-    value = f"{part.value * 100:g}" if percent else f"{part.value:,.10g}"
-    unit = part.unit
-    return join(f"{SIGNS.get(part.comparator, part.comparator)} {value} {unit}")
+    sign = SIGNS.get(part.comparator, part.comparator)
+    value = f"{part.value * 100:g}" if part.part in ("rate", "share") else f"{part.value:,.10g}"
+    return both(Text(f"{sign} {value} {part.unit}", f"{sign} {value} {part.unit_zh or part.unit}"))
 
 
 def _actual(part: Part) -> Html:
@@ -241,11 +257,13 @@ def _card(story: Story, index: int) -> Html:
                 facts += [tag("dt", tag("code", path)), tag("dd", tag("code", story.manifest[path]))]
     details = entry.body.get("details")
     told = _details(details) if isinstance(details, dict) else None
+    named = measure_name(str(entry.body.get("measure"))) if entry.kind == Kind.MEASUREMENT else None
     head = Text(f"Ledger entry {index}", f"账本第 {index} 条")
     return tag(
         "div",
         tag("b", both(head)),
         tag("span", f"  {entry.kind}, {moment(str(entry.time))}", class_="soft"),
+        tag("div", both(named), class_="soft") if named else None,
         tag("div", str(what)),
         told,
         tag("dl", facts, class_="facts") if facts else None,
@@ -255,13 +273,23 @@ def _card(story: Story, index: int) -> Html:
 
 def _details(details: dict[str, object]) -> Html | None:
     """The first facts of a measurement; the whole of them stands in the ledger."""
-    shown = []
-    for key, value in list(details.items())[:10]:
-        text = ", ".join(map(str, value[:8])) + (", …" if len(value) > 8 else "") if isinstance(value, list) else value
-        if isinstance(value, dict):
-            text = ", ".join(f"{name} {brief(item)}" for name, item in list(value.items())[:8])
-        shown += [tag("dt", key), tag("dd", brief(text) if isinstance(text, int | float) else str(text)[:400])]
+    shown: list[object] = []
+    for key, value in list(details.items())[:MOST_DETAILS]:
+        shown += [tag("dt", key.replace("_", " ")), tag("dd", _told(value))]
     return tag("dl", shown, class_="facts") if shown else None
+
+
+def _told(value: object) -> str:
+    """A plain value in one line, cut where it is long."""
+    if value is True or value is False:
+        return "yes · 是" if value else "no · 否"
+    if isinstance(value, list):
+        cut = [", …"] if len(value) > MOST_DETAILS else []
+        return ", ".join(_told(item) for item in value[:MOST_DETAILS]) + "".join(cut)
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_told(item)}" for name, item in list(value.items())[:MOST_DETAILS])
+    text = brief(value) if isinstance(value, int | float) else "–" if value is None or value == "" else str(value)
+    return text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "…"
 
 
 def _chips(clause: Clause, index: int) -> Html:

@@ -70,7 +70,7 @@ def read_story(run: Run) -> Story:
     first = entries[0] if entries else None
     return Story(
         path=run.path,
-        name=run.path.resolve().name,
+        name=str(first.body.get("name") or run.path.resolve().name) if first else run.path.resolve().name,
         entries={entry.index: entry for entry in entries},
         current=current,
         environment=environment,

@@ -10,6 +10,7 @@ from guiju.audit.report.story import Story, flat, number
 from guiju.evidence import Kind
 from guiju.pages import Bar, Html, Series, Text, bar_chart, both, join, line_chart, section, table, tag
 
+NEIGHBOURS = 25
 MODEL = Text("this model", "本模型")
 BASELINES = {
     # word in a summary's key    what it is
@@ -54,26 +55,32 @@ def training_section(story: Story) -> Html | None:
 
 
 def _losses(story: Story) -> Html | None:
+    """Every step faint behind the mean of its neighbours, or every step alone where they are few."""
     if not story.losses:
         return None
     series = [Series(Text("each step", "每一步"), story.losses)]
-    if len(story.losses) >= 100:
-        series.append(Series(Text("mean of 25 steps", "25步平均"), _smooth(story.losses, 25)))
+    if len(story.losses) >= 4 * NEIGHBOURS:
+        mean = Series(Text(f"mean of {NEIGHBOURS} steps", f"{NEIGHBOURS}步平均"), _smooth(story.losses, NEIGHBOURS))
+        series = [mean, Series(series[0].name, story.losses, faint=True)]
     chart = line_chart(
         series,
         title=Text("Training loss by step", "训练损失随步数变化"),
         x_label=Text("step", "步"),
         y_label=Text("loss, nats a token", "损失（奈特/词元）"),
-        log_y=False,
     )
     return join(tag("h3", both(Text("Loss on the training text", "训练文本上的损失"))), chart)
 
 
 def _smooth(points: list[tuple[float, float]], width: int) -> list[tuple[float, float]]:
+    """The mean of `width` neighbours, standing over the middle one."""
     sums = [0.0]
     for _, y in points:
         sums.append(sums[-1] + y)
-    return [(points[end - 1][0], (sums[end] - sums[end - width]) / width) for end in range(width, len(points) + 1)]
+    middle = width // 2
+    return [
+        (points[start + middle][0], (sums[start + width] - sums[start]) / width)
+        for start in range(len(points) - width + 1)
+    ]
 
 
 def _evaluations(story: Story) -> Html | None:

@@ -39,7 +39,8 @@ def write_report(run: Run, *, language: Literal["zh", "en"] = "en") -> Path:
 def render_report(run: Run, *, language: Literal["zh", "en"] = "en") -> Html:
     story = read_story(run)
     audits = read_findings(story)
-    parts: list[tuple[str, Text, Html]] = []
+    summary = _summary_section(story, audits)
+    parts: list[tuple[str, Text, Html]] = [("summary", Text("In short", "概要"), summary)]
     for key, label, made in (
         ("corpus", Text("Text", "文本"), corpus_section(story)),
         ("training", Text("Learning", "学习"), training_section(story)),
@@ -58,7 +59,6 @@ def render_report(run: Run, *, language: Literal["zh", "en"] = "en") -> Html:
     return page(
         title,
         _masthead(story, links),
-        _summary_section(story, audits),
         [made for _, _, made in parts],
         _colophon(story),
         language=language,
@@ -150,10 +150,10 @@ def _verdict_sentence(audited: Audited) -> Text:
     total = len(audited.findings)
     settled = counts[Verdict.PASS] + counts[Verdict.FAIL]
     return Text(
-        f"{counts[Verdict.PASS]} clauses hold by the figures and {counts[Verdict.FAIL]} do not; "
+        f"{counts[Verdict.PASS]} clauses hold and {counts[Verdict.FAIL]} do not; "
         f"{total - settled} of {total} are open, because a person's word or a measurement is missing. "
         "An open clause is no pass.",
-        f"依数据，{counts[Verdict.PASS]} 条符合，{counts[Verdict.FAIL]} 条不符合；"
+        f"{counts[Verdict.PASS]} 条符合，{counts[Verdict.FAIL]} 条不符合；"
         f"{total} 条中有 {total - settled} 条尚无结论，因缺少人员声明或测量。尚无结论不等于符合。",
     )
 
