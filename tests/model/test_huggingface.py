@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 import transformers
 
-from guiju.errors import ModelError
+from guiju.errors import ModelError, StorageError
 from guiju.model import Transformer, gpt2_config, llama_config, load_model, save_model
 
 GPT2 = {"vocab_size": 97, "n_positions": 80, "n_embd": 32, "n_layer": 3, "n_head": 4, "initializer_range": 0.2}
@@ -211,6 +211,7 @@ def _edit(folder, **fields):
     ("llama", {"tie_word_embeddings": True}, r"tie_word_embeddings, but lm_head\.weight differs"),
     ("gpt2", {"tie_word_embeddings": False}, r"lm_head\.weight of shape \(97, 32\) is missing"),
     ("gpt2", {"activation_function": "relu"}, r"activation_function is 'relu'"),
+    ("gpt2", {"activation_function": ["gelu"]}, r"activation_function is \['gelu'\]"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, r"scale_attn_by_inverse_layer_idx is True"),
     ("gpt2", {"scale_attn_weights": False}, r"scale_attn_weights is False"),
     ("gpt2", {"add_cross_attention": True}, r"add_cross_attention is True"),
@@ -307,3 +308,10 @@ def test_a_folder_without_model_says_what_it_lacks(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ModelError, match=r"has no model\.safetensors"):
         load_model(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    model = Transformer(gpt2_config(vocab_size=9, context=8, width=8, layers=1, heads=2))
+    with pytest.raises(StorageError, match=r"file/model cannot be made"):
+        save_model(model, tmp_path / "file" / "model")

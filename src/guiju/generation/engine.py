@@ -78,7 +78,8 @@ def generate(
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """A prompt's ids, as `generate` reads it."""
-    return [*tokenizer.prefix_ids, *tokenizer.encode(prompt)] if prompt else [tokenizer.start_id]
+    ids = tokenizer.encode(prompt)
+    return [*tokenizer.prefix_ids, *ids] if ids else [tokenizer.start_id]
 
 
 def require_fit(model: Transformer, tokenizer: Tokenizer) -> None:

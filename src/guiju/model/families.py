@@ -122,7 +122,7 @@ LLAMA = Family(
 
 FAMILIES = {family.model_type: family for family in (GPT2, LLAMA)}
 HEAD = "lm_head.weight"
-_ACTIVATIONS: dict[object, Activation] = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
+_ACTIVATIONS: dict[str, Activation] = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
 
 
 def config_from(data: Mapping[str, Any], stop_ids: tuple[int, ...], where: str) -> tuple[Family, ModelConfig]:
@@ -238,8 +238,8 @@ class _Fields:
 def _gpt2_shape(read: _Fields, stop_ids: tuple[int, ...]) -> ModelConfig:
     width = read.whole("n_embd", 768)
     activation = read.data.get("activation_function", "gelu_new")
-    if activation not in _ACTIVATIONS:
-        known = ", ".join(map(str, _ACTIVATIONS))
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        known = ", ".join(_ACTIVATIONS)
         raise ModelError(f"{read.where}: activation_function is {activation!r}; this version computes {known}")
     return gpt2_config(
         vocab_size=read.whole("vocab_size", 50257),

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from guiju.errors import ModelError
+from guiju.errors import ModelError, StorageError
 from guiju.model.config import ModelConfig
 from guiju.model.families import HEAD, Border, Family, config_for, config_from
 from guiju.model.transformer import Transformer
@@ -98,7 +98,10 @@ def save_model(model: Transformer, folder: Path, tokenizer: SavedTokenizer | Non
     ids = {"bos_token_id": bos, "eos_token_id": eos}
     padding = {"pad_token_id": stops[-1]} if stops else {}  # transformers pads several sequences, and asks by what
     config = {"architectures": [family.architecture], "model_type": family.model_type, **data, **ids}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StorageError(f"{folder} cannot be made: {problem.strerror}. Choose another folder") from None
     write_weights(folder / ONE_FILE, _foreign_tensors(model, family))
     write_json(folder / "generation_config.json", {**ids, **padding})
     write_json(folder / "config.json", config)
