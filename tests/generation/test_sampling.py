@@ -107,7 +107,10 @@ def test_what_was_chosen_counts_as_a_repetition():
     assert [chooser.choose(logits) for _ in range(4)] == [1, 2, 0, 0]
 
 
-@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, -math.inf, math.inf])
 def test_logits_that_are_no_numbers_are_refused(value):
     with pytest.raises(ModelError, match="weights are damaged"):
         Chooser(SamplingSettings(), [0], 3, 0, 0).choose(torch.full((3,), value))
+    if value != -math.inf:
+        with pytest.raises(ModelError, match="weights are damaged"):
+            Chooser(SamplingSettings(), [0], 3, 0, 0).choose(torch.tensor([1.0, value, 2.0]))

@@ -67,6 +67,11 @@ def test_another_document_in_the_row_changes_no_bit(tiny_model):
     assert torch.equal(before[:, 19:], after[:, 19:])
 
 
+def test_packed_documents_with_a_cache_are_refused(tiny_model):
+    with pytest.raises(ModelError, match="read in one pass"):
+        tiny_model(_ids(), tiny_model.new_cache(batch=2), documents=torch.zeros(2, 24, dtype=torch.long))
+
+
 def test_more_tokens_than_the_context_are_refused(tiny_model):
     tiny_model(_ids(length=80))
     with pytest.raises(ModelError, match=r"81 tokens .* context of 80"):

@@ -98,7 +98,8 @@ class Transformer(nn.Module):
                 count from its document's start.
             hooks: see guiju.model.hooks.
         Raises:
-            ModelError: more tokens than the context or the cache has room for, or a hook without a point.
+            ModelError: more tokens than the context or the cache has room for, documents with a cache, or a hook
+                without a point.
         """
         start = 0 if cache is None else cache.length
         require_context(self.config, start + ids.size(1))
@@ -106,6 +107,8 @@ class Transformer(nn.Module):
             require_known(hooks, self.config.layers)
         if cache is not None:
             cache.require_room(ids.size(1))
+        if documents is not None and cache is not None:
+            raise ModelError("documents of a packed row were given with a cache; packed rows are read in one pass")
         mask = self._mask(ids, start, documents)
         positions = torch.arange(start, start + ids.size(1), device=ids.device)  # (T,)
         x = self.embedding(ids)  # (B, T, width)
@@ -152,8 +155,6 @@ class Transformer(nn.Module):
     def _mask(self, ids: Tensor, start: int, documents: Tensor | None) -> Tensor | None:
         """One mask for all layers, or None where the kernel's own causal way, which is faster, says the same."""
         if documents is not None:
-            if start:
-                raise ModelError("documents of a packed row were given with a cache; packed rows are read in one pass")
             return document_mask(documents)
         if start and ids.size(1) > 1:
             return causal_mask(ids.size(1), start + ids.size(1), ids.device)

@@ -185,71 +185,28 @@ def read_entries(path: Path) -> list[tuple[float, bytes]]:
 def _layout(
     pieces: Sequence[bytes], scores: Sequence[float], ids: dict[bytes, int], byte_ids: dict[int, int]
 ) -> dict[str, object]:
-    """The same vocabulary as a tokenizer.json of `tokenizers`' BPE.
-
-    BPE there merges by the rank of a pair, here by the score of what it becomes. Each way to split a piece is a merge,
-    ranked by the piece's score. That gives the same ids but for two cases: pieces of equal score, which run.c merges
-    leftmost first; and runs of one unit (such as "aaaa") that can be split in several ways which overlap in the text.
-    """
-    vocabulary: dict[str, int] = dict(zip(_NAMES.values(), _NAMES, strict=True))
-    for byte, token in byte_ids.items():
-        vocabulary[f"<0x{byte:02X}>"] = token
-    texts: dict[int, str] = {}
-    for piece, token in ids.items():
-        try:
-            texts[token] = piece.decode()
-        except UnicodeDecodeError:
-            continue
-        if texts[token] in vocabulary:  # such as a piece "<s>" in the text's own vocabulary
-            del texts[token]
-        else:
-            vocabulary[texts[token]] = token
-    taken = set(vocabulary.values())
-    for token in range(len(pieces)):
-        if token not in taken:  # twice there, or no UTF-8: no text encodes to it
-            vocabulary[f"<piece {token}>"] = token
-    known = {text: token for token, text in texts.items()}
-    merges: list[tuple[float, int, int, list[str]]] = []
-    for token, text in texts.items():
-        for order, split in enumerate(_splits(text)):
-            left, right = text[:split], text[split:]
-            if left in known and right in known:
-                merges.append((-scores[token], token, order, [left, right]))
-    special = [
-        {
-            "id": token,
-            "content": name,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for token, name in _NAMES.items()
-    ]
-    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    """The same vocabulary as a tokenizer.json of `tokenizers`' BPE: the text and the layout of its parts."""
+    texts, vocabulary = _texts(pieces, ids, byte_ids)
+    first = {"SpecialToken": {"id": _NAMES[BOS], "type_id": 0}}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    adds_space = b" " in ids
+    decoders: list[dict[str, object]] = [{"type": "ByteFallback"}, {"type": "Fuse"}]
+    if adds_space:
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": special,
-        "normalizer": {"type": "Prepend", "prepend": " "} if b" " in ids else None,
+        "added_tokens": [{"id": token, "content": name, **flags} for token, name in _NAMES.items()],
+        "normalizer": {"type": "Prepend", "prepend": " "} if adds_space else None,
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": _NAMES[BOS], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [
-                {"SpecialToken": {"id": _NAMES[BOS], "type_id": 0}},
-                {"Sequence": {"id": "A", "type_id": 0}},
-                {"SpecialToken": {"id": _NAMES[BOS], "type_id": 1}},
-                {"Sequence": {"id": "B", "type_id": 1}},
-            ],
+            "single": [first, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [first, {"Sequence": {"id": "A", "type_id": 0}}, first, {"Sequence": {"id": "B", "type_id": 0}}],
             "special_tokens": {_NAMES[BOS]: {"id": _NAMES[BOS], "ids": [BOS], "tokens": [_NAMES[BOS]]}},
         },
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}, *(strip if b" " in ids else [])],
-        },
+        "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -259,10 +216,49 @@ def _layout(
             "fuse_unk": False,
             "byte_fallback": bool(byte_ids),
             "ignore_merges": False,
-            "vocab": dict(sorted(vocabulary.items(), key=lambda item: item[1])),
-            "merges": [pair for *_, pair in sorted(merges)],
+            "vocab": vocabulary,
+            "merges": _merges(texts, scores),
         },
     }
+
+
+def _texts(
+    pieces: Sequence[bytes], ids: dict[bytes, int], byte_ids: dict[int, int]
+) -> tuple[dict[int, str], dict[str, int]]:
+    """Id -> text of the pieces that texts encode to, and the whole vocabulary with a name for every id."""
+    vocabulary: dict[str, int] = dict(zip(_NAMES.values(), _NAMES, strict=True))
+    for byte, token in byte_ids.items():
+        vocabulary[f"<0x{byte:02X}>"] = token
+    texts: dict[int, str] = {}
+    for piece, token in ids.items():
+        try:
+            text = piece.decode()
+        except UnicodeDecodeError:
+            continue
+        if text not in vocabulary:  # a piece "<s>" would be taken for the special one
+            texts[token] = text
+            vocabulary[text] = token
+    named = set(vocabulary.values())
+    for token in range(len(pieces)):
+        if token not in named:  # there twice, or no UTF-8: no text encodes to it
+            vocabulary[f"<piece {token}>"] = token
+    return texts, dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+
+
+def _merges(texts: dict[int, str], scores: Sequence[float]) -> list[list[str]]:
+    """Pairs in the order of their rank.
+
+    BPE merges by the rank of a pair, run.c by the score of what it becomes. So each way to split a piece is a merge,
+    ranked by the piece's score. That gives the same ids but for two cases: pieces of equal score, which run.c merges
+    leftmost first; and runs of one unit (such as "aaaa") that can be split in several ways which overlap in the text.
+    """
+    known = set(texts.values())
+    ranked: list[tuple[float, int, int, list[str]]] = []
+    for token, text in texts.items():
+        for order, split in enumerate(_splits(text)):
+            if text[:split] in known and text[split:] in known:
+                ranked.append((-scores[token], token, order, [text[:split], text[split:]]))
+    return [pair for *_, pair in sorted(ranked)]
 
 
 def _splits(text: str) -> list[int]:
