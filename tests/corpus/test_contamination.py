@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,11 @@ def test_when_every_hash_collides_no_document_is_accused(monkeypatch):
     index = NgramIndex([("q", [QUESTION]), ("r", ["a b c d e f g h i j k l m n o p"])])
     assert index.overlap("one two three four five six seven eight nine ten eleven twelve thirteen fourteen") is None
     assert index.overlap("and " + QUESTION).items == {"q"}
+
+
+def test_an_index_refuses_to_be_sent_to_another_process_where_it_would_find_nothing():
+    with pytest.raises(TypeError, match="make it there"):
+        pickle.dumps(NgramIndex([("q", [QUESTION])]))
 
 
 ROWS = [

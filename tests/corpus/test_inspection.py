@@ -92,7 +92,7 @@ def test_verdicts_become_a_rate_with_its_exact_interval(tmp_path, inspection):
 def test_a_document_without_a_verdict_is_pending_and_no_rate_is_given(tmp_path, inspection):
     judgement = read_verdicts(verdicts(tmp_path, [good(n) for n in range(8)]), inspection)
     assert judgement.pending == ("d-8", "d-9")
-    with pytest.raises(DataError, match="2 of 10 drawn documents have no verdict yet, d-8"):
+    with pytest.raises(DataError, match="2 of 10 drawn documents have no verdict yet, such as d-8"):
         judgement.measurement()
 
 

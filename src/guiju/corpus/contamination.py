@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +137,10 @@ class NgramIndex:
         index = cls(all_items(), size)
         index.files = digests
         return index
+
+    def __reduce__(self) -> NoReturn:
+        # Python salts hash() in each process: an index that came from another one would find nothing, silently.
+        raise TypeError("an NgramIndex cannot be sent to another process; make it there with NgramIndex.from_files")
 
     def overlap(self, text: str) -> Overlap | None:
         """What a document shares with evaluation items; none where it shares nothing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from guiju.corpus.inspection import draw, list_digest
 from guiju.corpus.preparing import judge_in_worker
 from guiju.corpus.settings import CorpusSettings
 from guiju.corpus.spill import Spill
@@ -43,12 +43,16 @@ def inspect_corpus(
 ) -> Inspection:
     """Draws from the kept documents, has the rules judge, and writes inspection.jsonl for people."""
     kept = np.flatnonzero(fates.kept)
-    listed = hashlib.sha256()
-    for survivor in kept.tolist():
-        listed.update(spill.name(survivor).encode() + b"\n")
     chosen = settings.inspection
-    for_people = _draw(kept, min(chosen.people, len(kept)), chosen.seed)
-    for_rules = _draw(kept, -(-len(kept) * round(chosen.rules_share * 10**9) // 10**9), chosen.seed + 1)
+    # The list's digest is fixed first and the draw follows it: to know the seed is not to know who will be drawn.
+    listed = list_digest(map(spill.name, kept.tolist()))
+
+    def drawn_for(purpose: str, count: int) -> set[int]:
+        places = draw(map(spill.name, kept.tolist()), count, seed=chosen.seed, listed=listed, purpose=purpose)
+        return set(kept[places].tolist())
+
+    for_people = drawn_for("people", chosen.people)
+    for_rules = drawn_for("rules", -(-len(kept) * round(chosen.rules_share * 10**9) // 10**9))
     drawn = sorted(for_people | for_rules)
     failed_by: Counter[str] = Counter()
     judged = passed = 0
@@ -65,17 +69,12 @@ def inspect_corpus(
             tell(min(judged, len(for_rules)), len(for_rules), "inspecting the sample")
     sample = {
         "population": len(kept),
-        "population_sha256": listed.hexdigest(),
+        "population_sha256": listed,
         "seed": chosen.seed,
         "people": _record(spill, for_people),
         "rules": _record(spill, for_rules),
     }
     return Inspection(sample, judged, passed, failed_by)
-
-
-def _draw(kept: Any, count: int, seed: int) -> set[int]:
-    """Without replacement, each document as likely as any other."""
-    return {int(kept[number]) for number in random.Random(seed).sample(range(len(kept)), count)}  # noqa: S311
 
 
 def _record(spill: Spill, drawn: set[int]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Inspection by sample: a draw that anyone can repeat, and the verdicts that people hand in.
 
 The draw follows the digest of the list that is drawn from, which is fixed first, together with the seed: whoever knows
-the seed beforehand cannot steer which documents are drawn without changing the list, and with it the draw.
+the seed beforehand cannot steer which documents are drawn without changing the list, and with it the draw. (Whoever
+builds again and again with new seeds can; the ledger shows it, since each build leaves its own record.)
 """
 
 from __future__ import annotations
