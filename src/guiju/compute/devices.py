@@ -46,15 +46,18 @@ DEVICES = (
 )
 
 
+_IGNORED = str.maketrans("", "", " -_")
+
+
 def find_device(name: str) -> Device:
-    """The device of a name; upper and lower case, blanks and underscores do not matter.
+    """The device of a name; upper and lower case, blanks and dashes do not matter.
 
     Raises:
         ConfigError: the table has none.
     """
-    wanted = name.strip().lower().replace(" ", "-").replace("_", "-")
+    wanted = name.lower().translate(_IGNORED)
     for device in DEVICES:
-        if wanted in (device.name, device.name.replace("-", "")):
+        if wanted == device.name.translate(_IGNORED):
             return device
     names = [device.name for device in DEVICES]
     near = difflib.get_close_matches(wanted, names, n=1)

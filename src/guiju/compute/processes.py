@@ -36,11 +36,13 @@ def tree_cpu_seconds() -> float:
 
 
 def tree_memory_bytes() -> int:
-    """Resident memory of this process and all below it; a page that several of them share counts once in all."""
+    """Resident memory of this process and all below it; a page that several of them share counts once in all.
+
+    A sum of proportional set sizes, which takes milliseconds to read: without children the resident size is the same.
+    """
+    own = int(psutil.Process().memory_info().rss)
     below = descendants()
-    if not below:
-        return int(psutil.Process().memory_info().rss)
-    return sum(_proportional(pid) for pid in [os.getpid(), *below])
+    return max(own, sum(_proportional(pid) for pid in [os.getpid(), *below])) if below else own
 
 
 class HighWater:
