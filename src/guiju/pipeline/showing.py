@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from guiju.audit import audit_run, write_report
+from guiju.audit import audit_run, write_findings, write_report
 from guiju.evidence import Kind
 from guiju.generation import generate
 from guiju.model import load_model
@@ -53,6 +53,7 @@ def make_findings(context: StageContext) -> StageResult:
     """Every clause of the standard gets its verdict, from what the records say."""
     settings = context.recipe.audit
     findings = audit_run(context.run, settings.standard, as_of=settings.as_of)
+    write_findings(context.run, findings)
     counts = {verdict.value: sum(finding.verdict == verdict for finding in findings) for verdict in Verdict}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return StageResult({"standard": settings.standard, "verdicts": counts}, f"{settings.standard}: {told}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import indent
 from typing import Any
 
+from guiju.compute import Comparison, describe_comparison
 from guiju.evidence import Kind, Run
 
 
@@ -39,16 +41,17 @@ class RunSummary:
             lines += ["", f"Findings, {self.standard}"]
             lines += [f"  {count:>4}  {name}" for name, count in self.verdicts.items() if count]
         if self.cost:
-            lines += ["", "Pretraining         forecast        actual   actual/forecast"]
-            lines += [_cost_line(row) for row in self.cost]
+            rows = [Comparison(**row) for row in self.cost if row["forecast"] is not None]
+            lines += ["", "Pretraining, forecast against actual", indent(describe_comparison(rows), "  ")]
         lines += ["", f"Read it    {self.folder}/report.html", f"Verify it  guiju verify {self.folder}"]
         return "\n".join(lines)
 
     def _built_lines(self) -> list[tuple[str, str]]:
         built, lines = self.built, []
         if "corpus" in built:
-            kept, read = built["corpus"].get("kept"), built["corpus"].get("documents")
-            lines.append(("corpus", f"{kept:,} of {read:,} documents kept" if kept is not None else "built"))
+            counts = built["corpus"]["documents"]
+            kept = counts.get("kept", 0) + counts.get("changed", 0)
+            lines.append(("corpus", f"{kept:,} of {counts['read']:,} documents kept"))
         if "tokenizer" in built:
             lines.append(("tokenizer", f"{built['tokenizer']['vocab_size']:,} tokens"))
         if "pretrain" in built:
@@ -85,11 +88,3 @@ def summarise(run: Run, done: list[str], seconds: float) -> RunSummary:
         standard=audit.get("standard", ""),
         cost=cost,
     )
-
-
-def _cost_line(row: dict[str, Any]) -> str:
-    def shown(value: float | None) -> str:
-        return "not measured" if value is None else f"{value:,.4g} {row['unit']}"
-
-    ratio = "" if row.get("ratio") is None else f"{row['ratio']:.2f}"
-    return f"  {row['what']:<14} {shown(row['forecast']):>14} {shown(row['actual']):>14} {ratio:>10}"
