@@ -17,10 +17,11 @@ _OPEN = (Verdict.NOT_ASSESSED, Verdict.NEEDS_PERSON)
 _TOLERANCE = 1e-9
 """By how much two ways to compute a bound of an interval may differ."""
 
-_VERDICTS = {str(verdict) for verdict in Verdict}
-_METHODS = {"rate", "exact", "none", "attested"}
-_COMPARATORS = {"<=", ">=", "=="}
-_PARTS = {"rate", "n", "share", "value"}
+_VERDICTS = tuple(str(verdict) for verdict in Verdict)
+_METHODS = ("rate", "exact", "none", "attested")
+_COMPARATORS = ("<=", ">=", "==")
+_PARTS = ("rate", "n", "share", "value")
+_LARGEST_SAMPLE = 10**7
 _FIGURES = ("count", "n", "estimate", "low", "high")
 
 
@@ -40,6 +41,8 @@ def measurement_form_problem(body: dict[str, Any]) -> str | None:
         return "the measurement's count or n is no whole number from 0"
     if count is not None and (n is None or count > n):
         return f"the measurement counts {count} of {n}"
+    if count is not None and body["sampled"] and n > _LARGEST_SAMPLE:
+        return f"a sample of {n} is more than {_LARGEST_SAMPLE}, for which no interval is computed"
     return None
 
 
@@ -218,7 +221,7 @@ def _threshold_problem(threshold: Any) -> str | None:
             return "a bound of the finding has no comparator"
         if part["comparator"] not in _COMPARATORS or not _is_number(part.get("value")):
             return "a bound of the finding has no known comparator, or no number"
-        if part.get("part") not in (_PARTS if isinstance(threshold, list) else {*_PARTS, None}):
+        if part.get("part") not in (_PARTS if isinstance(threshold, list) else (*_PARTS, None)):
             return f"a bound of the finding is about {part.get('part')!r}, which is not known"
         if isinstance(threshold, list) and part.get("verdict") not in _VERDICTS:
             return "a bound among several has no verdict of its own"

@@ -156,7 +156,8 @@ class Ledger:
             os.fsync(self._descriptors[0])
             note = sign_head(self._private, self.key, frontier.size, frontier.root())
             prepared = prepare_bytes(self.folder / NOTE, note)
-            write_bytes(self._signed_path, note, mode=0o600)
+            # Its name need not be synced: after a power cut the note itself is at least as new.
+            prepare_bytes(self._signed_path, note, mode=0o600).commit(sync=False)
         except BaseException as problem:
             if prepared is not None:
                 prepared.discard()

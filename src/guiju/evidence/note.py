@@ -18,8 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from guiju.errors import EvidenceError
 
 _ED25519 = b"\x01"
+_FIELD = 2**255 - 19
+_EIGHTH = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_SMALL_ORDER = {0, 1, _FIELD - 1, _EIGHTH, _FIELD - _EIGHTH}
+"""The y of the eight points whose order divides 8."""
 _NOTE = re.compile(
-    "\\A(?P<text>(?P<origin>[^\\n]+)\\n(?P<size>0|[1-9][0-9]{0,15})\\n(?P<root>[A-Za-z0-9+/]{43}=)\\n)\\n"
+    "\\A(?P<text>(?P<origin>[^\\n]+)\\n(?P<size>[1-9][0-9]{0,15})\\n(?P<root>[A-Za-z0-9+/]{43}=)\\n)\\n"
     "\u2014 (?P<name>[^ \\n]+) (?P<signature>[A-Za-z0-9+/]{91}=)\\n\\Z"
 )
 _VKEY = re.compile(r"\A(?P<origin>[!-*,-~]+)\+(?P<hash>[0-9a-f]{8})\+(?P<key>[A-Za-z0-9+/]{44})\Z")
@@ -36,6 +40,12 @@ class VerifierKey:
     def hash(self) -> bytes:
         """The four bytes by which a signature line names its key."""
         return sha256(self.origin.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the public key is spelled in its one way, and not of small order, for which anyone can sign."""
+        y = int.from_bytes(self.public, "little") & (1 << 255) - 1
+        return y < _FIELD and y not in _SMALL_ORDER
 
     def __str__(self) -> str:
         return f"{self.origin}+{self.hash.hex()}+{base64.b64encode(_ED25519 + self.public).decode()}"
@@ -76,7 +86,7 @@ class TreeHead:
 
     def is_signed_by(self, key: VerifierKey) -> bool:
         """Whether it is a statement of this key about this key's origin."""
-        if self.origin != key.origin or self.key_hash != key.hash:
+        if self.origin != key.origin or self.key_hash != key.hash or not key.is_sound:
             return False
         try:
             Ed25519PublicKey.from_public_bytes(key.public).verify(self.signature, self.text)

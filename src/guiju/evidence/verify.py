@@ -22,7 +22,7 @@ from guiju.evidence.findings import finding_problem
 from guiju.evidence.ledger import ENTRIES, KEYS, NOTE
 from guiju.evidence.note import TreeHead, VerifierKey, parse_note
 from guiju.evidence.records import ENTRY_LIMIT_BYTES, FIRST_PREVIOUS, FORMAT, Kind, entry_problem
-from guiju.evidence.tree import EMPTY_ROOT, Frontier, leaf_hash
+from guiju.evidence.tree import Frontier, leaf_hash
 
 ENTRIES_FILE, NOTE_FILE, KEYS_FILE = (f"ledger/{name}" for name in (ENTRIES, NOTE, KEYS))
 PROBLEM_LIMIT = 100
@@ -94,7 +94,7 @@ class _Check:
     anchor: TreeHead | None = None
     count: int = 0
     frontier: Frontier = field(default_factory=Frontier)
-    roots: dict[int, bytes] = field(default_factory=lambda: {0: EMPTY_ROOT})
+    roots: dict[int, bytes] = field(default_factory=dict)
     blamed: set[int] = field(default_factory=set)
     shift: int = 0
     last_time: str = ""
@@ -153,8 +153,6 @@ class _Check:
 
     def heads(self) -> None:
         """Whether the tree is the one that was signed, here and in the note kept elsewhere."""
-        if self.count == 0 and not self.problems:
-            self.add(None, ENTRIES_FILE, "it holds no entry")
         if self.note is not None:
             self._compare_with_note(self.note)
         if self.anchor is not None and self.key is not None:
@@ -162,9 +160,7 @@ class _Check:
 
     def _compare_with_note(self, note: TreeHead) -> None:
         counts = f"{note.size} entries were signed, here are {self.count}"
-        if note.size == 0:
-            self.add(None, NOTE_FILE, "it covers no entry")
-        elif note.size > self.count:
+        if note.size > self.count:
             self.add(self.count, ENTRIES_FILE, f"{counts}: the end is missing")
         elif note.root != self.roots[note.size]:
             # Whatever was rewritten, the chain carries it on to the last entry.
@@ -283,34 +279,37 @@ class _Chain:
         """Of the entry before."""
         self.before = Frontier()
         """The tree in front of the entry before."""
-        self.pending: tuple[int, bytes, Frontier] | None = None
-        """Entry in front of a broken link, the hash that the link claims for it, the tree in front of it."""
+        self.broken = False
+        """Whether the link before was broken."""
+        self.pending: tuple[bytes, Frontier] | None = None
+        """Of a broken link whose next one is still to come: the hash that it claims, and the tree in front of that."""
 
     def follow(self, leaf: bytes, previous: str | None) -> None:
         """Look at the entry that comes next; `previous` is None where it says nothing about the one before."""
+        index = self.check.count
         expected = FIRST_PREVIOUS if self.leaf is None else self.leaf.hex()
         broken = previous is not None and previous != expected
         if self.pending is not None:
-            earlier = self.pending[0]
+            self._blame(index - 1 if broken else index - 2)
             self.pending = None
-            self._blame(earlier + 1 if broken else earlier)
-        elif broken and self.leaf is None:
+        elif broken and index == 0:
             self._blame(0)
-        elif broken and previous is not None:
-            self.pending = (self.check.count - 1, bytes.fromhex(previous), self.before)
+        elif broken and not self.broken and previous is not None:
+            self.pending = bytes.fromhex(previous), self.before
+        self.broken = broken and index > 0
         self.leaf, self.before = leaf, self.check.frontier.copy()
 
     def end(self) -> None:
         """The last link has no next one."""
         if self.pending is None:
             return
-        earlier, claimed, tree = self.pending
-        note = self.check.note
+        claimed, tree = self.pending
         assert self.leaf is not None
         tree.push(claimed)
         tree.push(self.leaf)
+        note = self.check.note
         as_signed = note is not None and (note.size, note.root) == (tree.size, tree.root())
-        self._blame(earlier if as_signed else earlier + 1)
+        self._blame(self.check.count - (2 if as_signed else 1))
 
     def _blame(self, entry: int) -> None:
         self.check.blame(entry, "it does not fit into the chain: it is not what was written in its place")

@@ -56,15 +56,19 @@ class PreparedFile:
     path: Path
     partial: Path
 
-    def commit(self) -> None:
+    def commit(self, sync: bool = True) -> None:
         """Take the name, durably.
+
+        Args:
+            sync: whether the name itself must survive a power cut; without, the old content may come back.
 
         Raises:
             StorageError: it could not; what was there before still is, unless only the folder could not be synced.
         """
         try:
             self.partial.replace(self.path)
-            sync_folder(self.path.parent)
+            if sync:
+                sync_folder(self.path.parent)
         except OSError as problem:
             self.discard()
             raise explain_failure(problem, self.path) from problem
