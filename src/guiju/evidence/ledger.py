@@ -114,8 +114,12 @@ class Ledger:
                 previous, time = leaf.hex(), entry["time"]
                 entries.append(entry)
                 lines.append(line + b"\n")
-            self._write(b"".join(lines), frontier)
+            data = b"".join(lines)
+            self._broken = self._reopen_advice()  # until all of it is done, or all of it undone: not after Ctrl-C between
+            self._write(data, frontier)
             self.frontier, self.previous, self.time = frontier, previous, time
+            self.size_bytes += len(data)
+            self._broken = None
             return entries
 
     def close(self) -> None:
@@ -163,24 +167,16 @@ class Ledger:
                 prepared.discard()
             if note is None or not self._was_signed(note):
                 self._take_back()
-            else:
-                self._broken = self._reopen_advice()
             if isinstance(problem, OSError):
                 raise explain_failure(problem, self.folder / ENTRIES) from problem
             raise
-        try:
-            prepared.commit()
-        except BaseException:
-            self._broken = self._reopen_advice()
-            raise
-        self.size_bytes += len(data)
+        prepared.commit()
 
     def _take_back(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             os.ftruncate(self._descriptors[0], self.size_bytes)
             os.fsync(self._descriptors[0])
-        except OSError:
-            self._broken = self._reopen_advice()
+            self._broken = None
 
     def _was_signed(self, note: bytes) -> bool:
         """Whether the copy beside the key already is the new note; also where that cannot be known."""
