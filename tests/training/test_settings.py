@@ -37,10 +37,10 @@ def test_the_shortest_run_has_a_learning_rate():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("steps", 0), ("batch", 0), ("accumulate", -1), ("keep", 0), ("learning_rate", 0.0), ("learning_rate", math.nan),
-        ("learning_rate", math.inf), ("clip_norm", 0.0), ("beta1", 1.0), ("weight_decay", -0.1), ("final_share", 1.5),
-        ("decay_share", -0.1), ("schedule", "linear"), ("dtype", "float16"), ("max_skipped", -1), ("warmup_steps", 300),
-        ("checkpoint_every", -1), ("weight_decay", math.nan),
+        ("steps", 0), ("batch", 0), ("accumulate", -1), ("keep", 0), ("learning_rate", 0.0), ("beta1", 1.0),
+        ("learning_rate", math.nan), ("learning_rate", math.inf), ("clip_norm", 0.0), ("weight_decay", -0.1),
+        ("weight_decay", math.nan), ("final_share", 1.5), ("decay_share", -0.1), ("schedule", "linear"),
+        ("dtype", "float16"), ("max_skipped", -1), ("warmup_steps", 300), ("checkpoint_every", -1),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_refused_by_name(name, value):

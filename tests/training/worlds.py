@@ -20,7 +20,10 @@ from guiju.tokens import (
 )
 from guiju.training import TrainingSettings
 
-WORDS = ["the", "small", "fox", "went", "home", "over", "old", "bridge", "and", "saw", "that", "every", "lamp", "was", "still", "burning", "不以规矩", "不能成方圆", "从前", "狐狸"]
+SENTENCE = (
+    "the small fox went home over old bridge and saw that every lamp was still burning 不以规矩 不能成方圆 从前 狐狸"
+)
+WORDS = SENTENCE.split()
 CONTEXT = 32
 
 

@@ -173,9 +173,10 @@ def clean_up(folder: Path) -> None:
 def _verify(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint, all of whose files are what it names."""
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        if not isinstance(manifest, dict):
-            raise _Damaged(f"{MANIFEST} holds no names with values")
+        written = (path / MANIFEST).read_bytes()
+        manifest = json.loads(written)
+        if not isinstance(manifest, dict) or _plain(manifest) != written:
+            raise _Damaged(f"{MANIFEST} is not what was written")
         stated = manifest.pop("digest", None)
         if manifest.get("format") != FORMAT:
             raise _Damaged(f"its format is {manifest.get('format')!r}, and this version reads {FORMAT}")

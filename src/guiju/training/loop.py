@@ -29,6 +29,7 @@ from guiju.tokens import Batch
 from guiju.training import checkpoints
 from guiju.training.effect import EffectCheck
 from guiju.training.identity import differences, require_same_run, run_facts
+from guiju.training.lines import Lines
 from guiju.training.loss import cross_entropy_in_chunks
 from guiju.training.moving import memory_tensors, model_tensors, random_states, restore_random, restore_tensors
 from guiju.training.optimizer import make_optimizer, trainable
@@ -145,8 +146,8 @@ class _Run:
             self._resume(found)
         self.effect = EffectCheck(self.model)
         self.weights = list(trainable(self.model).values())
-        self.log = self.log_path.open("ab")
-        self.timing = self.timing_path.open("ab")
+        self.log = Lines(self.log_path)
+        self.timing = Lines(self.timing_path)
 
     def close(self) -> None:
         self.log.close()
@@ -309,7 +310,7 @@ class _Run:
         self.evaluated = self.evaluate is None or not (last or self._due(self.settings.evaluate_every))
         line: dict[str, Any] = {"step": self.step, "learning_rate": rate, "targets": targets, "skipped": not finite}
         line |= {"loss": _plain(loss), "gradient_norm": _plain(norm)}
-        self._log(line)
+        self.log.write(line)
         self._tell(loss if finite else None, targets)
         if not finite:
             self._skip(line)
@@ -334,7 +335,7 @@ class _Run:
             self.pace.exclude(time.perf_counter() - started)
 
     def _note_evaluation(self, bits: float) -> None:
-        self._log({"step": self.step, "bits_per_byte": _plain(bits)})
+        self.log.write({"step": self.step, "bits_per_byte": _plain(bits)})
         self.evaluated = True
         self._event("evaluation", {"step": self.step, "bits_per_byte": _plain(bits)})
 
@@ -354,6 +355,7 @@ class _Run:
     def _save(self) -> Path:
         started = time.perf_counter()
         self.log.flush()
+        self.timing.flush()
         snapshot = checkpoints.Snapshot(
             step=self.step,
             evaluated=self.evaluated,
@@ -397,12 +399,9 @@ class _Run:
 
     # -- telling -----------------------------------------------------------------------------------------------
 
-    def _log(self, line: dict[str, Any]) -> None:
-        self.log.write((json.dumps(line, sort_keys=True) + "\n").encode())
-
     def _tell(self, loss: float | None, targets: int) -> None:
         seconds = self.pace.step(targets)
-        self.timing.write((json.dumps({"step": self.step, "seconds": round(seconds, 6)}) + "\n").encode())
+        self.timing.write({"step": self.step, "seconds": round(seconds, 6)})
         if self.report is not None:
             energy = None if self.energy_kwh is None else self.energy_kwh()
             share = self._peak_share(self.pace.tokens_per_second)
