@@ -57,9 +57,15 @@ def command(
         )
         return
     if num_return_sequences == 1:
-        typer.echo(prompt, nl=False)
-        language_model.generate(prompt, settings, on_text=lambda _, text: typer.echo(text, nl=False))
-        typer.echo()
+        begun = False
+
+        def show(_: int, text: str) -> None:
+            nonlocal begun
+            typer.echo(text if begun else prompt + text, nl=False)
+            begun = True
+
+        language_model.generate(prompt, settings, on_text=show)
+        typer.echo("" if begun else prompt)
         return
     for number, sequence in enumerate(language_model.generate(prompt, settings), start=1):
         typer.echo(f"--- {number} ---\n{prompt}{sequence.text}")

@@ -329,6 +329,7 @@ def open_run(folder: Path, recipe: Recipe) -> Run:
             "choose another with --out, or move it away"
         )
     else:
+        require_free_space(folder, 1 << 20, "a new run")
         run = Run.create(folder, name=recipe.name)
     try:
         _write_resolved_recipe(run, recipe)
