@@ -188,7 +188,7 @@ def _with_figures(finding: Finding, measurement: Measurement) -> Finding:
         finding,
         method=form,
         count=measurement.count if measurement.is_rate else None,
-        n=measurement.n if measurement.is_rate else None,
+        n=measurement.n,
         estimate=estimate,
         low=low,
         high=high,

@@ -35,6 +35,12 @@ COSTS = {
 }
 
 
+METHODS = {
+    "rapl": ("the processor's counters", "处理器计数器"),
+    "estimate": ("an estimate from processor time", "按处理器时间估算"),
+}
+
+
 def training_section(story: Story) -> Html | None:
     """Nothing where nothing was trained."""
     bars = _bits_per_byte(story)
@@ -115,9 +121,11 @@ def _bars(bars: list[Bar]) -> Html | None:
         return None
     title = Text("Bits spent on a byte of held-out text; less is better", "留出文本每字节所需比特数，越少越好")
     beaten = [bar for bar in bars if not bar.strong and bar.value > next(b.value for b in bars if b.strong)]
+    total = len(bars) - 1
+    said = f"{len(beaten)} of the {total}" if len(beaten) < total else f"all {total}"
     count = Text(
-        f"It does better than {len(beaten)} of the {len(bars) - 1} it is compared with.",
-        f"在 {len(bars) - 1} 个比较对象中，优于 {len(beaten)} 个。",
+        f"It does better than {said} that it is compared with.",
+        f"在 {total} 个比较对象中，优于 {len(beaten)} 个。",
     )
     return join(
         tag("h3", both(title)),
@@ -223,7 +231,12 @@ def cost_section(story: Story) -> Html | None:
         Text("Actual", "实际"),
         Text("Actual / forecast", "实际/预测"),
     ]
-    note = str(bodies[-1].get("note") or bodies[-1].get("method") or "")
+    energy = bodies[-1].get("energy")
+    method = str(energy.get("energy_method") or "") if isinstance(energy, Mapping) else ""
+    note = Text(
+        f"Energy by: {METHODS.get(method, (method, method))[0]}.",
+        f"能耗来源：{METHODS.get(method, (method, method))[1]}。",
+    )
     return section(
         "cost",
         Text("What it cost", "成本"),
@@ -233,7 +246,7 @@ def cost_section(story: Story) -> Html | None:
             "训练前的预测与实际消耗对照。除非读取了功率传感器，能耗与二氧化碳均为估算。",
         ),
         table(head, rows, numbers=(1, 2, 3)),
-        tag("p", note, class_="soft small") if note else None,
+        tag("p", both(note), class_="soft small") if method else None,
         _stages(story),
     )
 

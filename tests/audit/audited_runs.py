@@ -186,7 +186,9 @@ def pretrain(run: Run) -> None:
             {"what": what, "unit": unit, "forecast": before, "actual": after, "ratio": after / before}
             for what, unit, before, after in rows
         ]
-        record(run, Kind.COST, "pretrain", {"rows": table, "energy": {"energy_method": "estimate", "energy_coverage": 0.0}})
+        record(
+            run, Kind.COST, "pretrain", {"rows": table, "energy": {"energy_method": "estimate", "energy_coverage": 0.0}}
+        )
         for body in (
             measurement("param_count", value=1_049_088, unit="parameters"),
             measurement("training_flops", value=4.31e14, unit="FLOP"),
@@ -196,7 +198,11 @@ def pretrain(run: Run) -> None:
             record(run, Kind.MEASUREMENT, "pretrain", body)
         result["summary"] = {"parameters": 1_049_088, "steps": STEPS, "tokens": 1_843_200, "bits_per_byte": 1.466}
         result["seconds"] = 71.2
-        result["outputs"] = {**outputs, **put(run, "model/config.json", "{}"), **put(run, "model/model.safetensors", b"x")}
+        result["outputs"] = {
+            **outputs,
+            **put(run, "model/config.json", "{}"),
+            **put(run, "model/model.safetensors", b"x"),
+        }
     with stage(run, "evaluate") as result:
         bits = {"model": 1.469, "untrained": 4.312, "unigram": 2.871, "bigram": 2.008, "xz": 2.117, "bytes": 311_204}
         body = measurement("bits_per_byte", value=1.469, unit="bits/byte", details=bits)
