@@ -16,7 +16,17 @@ from guiju.corpus.personal_data_international import (
     find_ibans,
     find_phones,
 )
-from guiju.corpus.personal_data_text import ASCII_DIGITS, DIGITS, FILLER, RUN, Found, normalise
+from guiju.corpus.personal_data_text import (
+    ASCII_DIGITS,
+    DIGITS,
+    FILLER,
+    ORDINARY,
+    RUN,
+    Found,
+    free_after,
+    free_before,
+    normalise,
+)
 from guiju.errors import ConfigError
 
 # From the most specific to the least: of two finds of one length, the earlier kind is kept.
@@ -116,6 +126,8 @@ def _finders(text: str, start: int, end: int, wanted: frozenset[str]) -> Iterato
     """Everything that some finder takes for personal data, overlapping as it may."""
     for run in RUN.finditer(text, start, end):
         first, last = run.span()
+        if ORDINARY.fullmatch(text, first, last) and free_before(text, first) and free_after(text, last):
+            continue
         yield from find_in_numbers(text, first, last)
         yield from find_social_credit_codes(text, first, last)
         yield from find_passports(text, first, last)

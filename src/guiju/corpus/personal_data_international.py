@@ -170,6 +170,7 @@ def find_phones(text: str, start: int, end: int) -> Iterator[Found]:
     where a word such as phone, call or 电话 stands before, or fax or office behind.
     """
     parts = groups(text, start, end)
+    after = _PHONE_AFTER.search(context_after(text, end, 12)) is not None
     first = 0
     while first < len(parts):
         begin, group_end = parts[first]
@@ -177,7 +178,7 @@ def find_phones(text: str, start: int, end: int) -> Iterator[Found]:
         if group_end - begin <= 15 and free_before(text, begin):
             lead = _LEAD.search(text, max(0, begin - 3), begin)
             whole = lead.start() if lead and free_before(text, lead.start()) else begin
-            last = _last_group(text, parts, first, whole)
+            last = _last_group(text, parts, first, whole, after)
         if last is None:
             first += 1
             continue
@@ -188,22 +189,27 @@ def find_phones(text: str, start: int, end: int) -> Iterator[Found]:
         first = last + 1
 
 
-def _last_group(text: str, parts: list[Group], first: int, whole: int) -> int | None:
-    """The last group of the longest telephone number that begins with group `first`."""
+def _last_group(text: str, parts: list[Group], first: int, whole: int, after: bool) -> int | None:
+    """The last group of the longest telephone number that begins with group `first`.
+
+    Args:
+        after: a word such as fax stands behind the last group of all.
+    """
     begin, group_end = parts[first]
-    if "+" in text[whole:begin] or text.startswith("00", begin, group_end):
+    plus = "+" in text[whole:begin]
+    if plus or text.startswith("00", begin, group_end):
         for last, digits in _longest_first(text, parts, first):
-            if len(digits) >= 8 and _is_international(digits):
+            # Without a plus and without groups it may as well be a number that is padded with zeros.
+            if len(digits) >= 8 and _is_international(digits, plus or last > first):
                 return last
     if (written := _WRITTEN.match(text, whole)) and _ends(text, written.end()):
         return next((last for last in range(first, len(parts)) if parts[last][1] == written.end()), None)
-    # The word stands close before a number, so it can only stand before the first group of a run.
+    # The word stands close to a number, so it can only stand before the first group of a run, or after the last.
     near = first == 0 and _PHONE_BEFORE.search(context_before(text, whole, 40)) is not None
-    if not near and len(parts) - first > 8:
+    if not near and not after:
         return None
     for last, digits in _longest_first(text, parts, first):
-        stop = parts[last][1]
-        if (near or _PHONE_AFTER.search(context_after(text, stop, 12))) and _is_local(text[begin:stop], digits):
+        if (near or last == len(parts) - 1) and _is_local(text[begin : parts[last][1]], digits):
             return last
     return None
 
@@ -236,9 +242,12 @@ _REGIONS = ("CN", "US", "GB", "DE", "FR", "IT", "ES", "AU", "IN", "JP", "KR", "B
 
 
 @lru_cache(maxsize=4096)
-def _is_international(digits: str) -> bool:
+def _is_international(digits: str, sure: bool) -> bool:
+    """Whether the digits after + or 00 are a possible number (or else, where one is less sure, an assigned one)."""
     number = _parse(f"+{digits.removeprefix('00')}", None)
-    return number is not None and phonenumbers.is_possible_number(number)
+    if number is None:
+        return False
+    return phonenumbers.is_possible_number(number) if sure else phonenumbers.is_valid_number(number)
 
 
 @lru_cache(maxsize=4096)

@@ -11,8 +11,11 @@ Found = tuple[str, int, int]
 FILLER = "\x00"
 """Stands where a find was taken out; no rule lets it be part of a find or of a context."""
 
-RUN = re.compile(r"[0-9](?:(?:[ .()/-]{0,3}[0-9]){5,}|[0-9]{0,2}(?:\.[0-9]{1,3}){3})")
-"""At least six digits, apart by no more than three separators, or four dotted ones: where every number lies."""
+RUN = re.compile(r"[0-9](?:(?:[ .()/-]{0,3}[0-9]){6,}|[0-9]{0,2}(?:\.[0-9]{1,3}){3})")
+"""At least seven digits, apart by no more than three separators, or four dotted ones: where every number lies."""
+
+ORDINARY = re.compile(r"[0-9]+\.[0-9]+|(?:19|20)[0-9]{2}([./-])[0-9]{1,2}\1[0-9]{1,2}(?: [0-9]{1,2})?")
+"""A run that is a decimal fraction or a date holds no personal data, and most runs are such."""
 
 Group = tuple[int, int]
 """Start and end of an unbroken row of digits."""
@@ -72,9 +75,10 @@ def joined(
     start, end = parts[first]
     if end - start > most:
         return
-    digits, sizes, separator = text[start:end], (end - start,), ""
+    digits, separator = text[start:end], ""
+    sizes: tuple[int, ...] = (end - start,)
     yield end, digits, sizes
-    for next_start, next_end in parts[first + 1 :]:
+    for next_start, next_end in parts[first + 1 : first + most]:  # no copy of all the rest: that would be quadratic
         gap = text[end:next_start]
         if len(gap) != 1 or gap not in separators or gap != (separator or gap):
             return
