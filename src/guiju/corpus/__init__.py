@@ -1,6 +1,7 @@
 """Sources become a corpus: licence register, cleaning, deduplication, masking of personal data, inspection, split."""
 
 from guiju.corpus.building import CorpusReport, build_corpus
+from guiju.corpus.inspection import Judgement, read_verdicts
 from guiju.corpus.personal_data import KINDS, Span, find_personal_data, mask_personal_data
 from guiju.corpus.settings import (
     CleaningSettings,
@@ -20,6 +21,7 @@ __all__ = [
     "CorpusSettings",
     "DuplicateSettings",
     "InspectionSettings",
+    "Judgement",
     "ShownDocument",
     "SourceSettings",
     "Span",
@@ -28,5 +30,6 @@ __all__ = [
     "find_personal_data",
     "input_files",
     "mask_personal_data",
+    "read_verdicts",
     "show_document",
 ]
