@@ -115,7 +115,7 @@ class Ledger:
                 entries.append(entry)
                 lines.append(line + b"\n")
             data = b"".join(lines)
-            self._broken = self._reopen_advice()  # until all of it is done, or all of it undone: not after Ctrl-C between
+            self._broken = self._reopen_advice()  # until all of it is done or undone, even by Ctrl-C
             self._write(data, frontier)
             self.frontier, self.previous, self.time = frontier, previous, time
             self.size_bytes += len(data)
