@@ -118,8 +118,10 @@ def _build(
         repeated=repeated,
         evaluation=evaluation,
     )
-    spill = Spill(work, tuple(source.name for source in settings.sources))
-    with Workers(how_many(settings.processes, input_bytes), start_worker, preparation) as workers:
+    with (
+        Spill(work, tuple(source.name for source in settings.sources)) as spill,
+        Workers(how_many(settings.processes, input_bytes), start_worker, preparation) as workers,
+    ):
         with clock.time("read-and-prepare"):
             _prepare(settings, files, workers, spill, tell, input_bytes)
         with clock.time("duplicates"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from functools import cache
 from typing import Any
@@ -10,7 +11,7 @@ from guiju.corpus.characters import Characters
 from guiju.corpus.repair import Applied
 from guiju.corpus.settings import CleaningSettings
 from guiju.corpus.shingles import UInt64s, distinct
-from guiju.errors import ConfigError
+from guiju.errors import ConfigError, StorageError
 
 _PROBE = 100
 _LEAST_LETTERS = 24
@@ -143,7 +144,13 @@ def _kin(code: str) -> str:
 def _detector() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    try:
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    except OSError as problem:  # it unpacks its model into a temporary file
+        raise StorageError(
+            f"the language detector could not unpack its model into {tempfile.gettempdir()}: {problem.strerror}. Make "
+            "room there, point TMPDIR to another folder, or set corpus.cleaning.detect_language to false"
+        ) from None
 
 
 def _probe(text: str) -> str:

@@ -71,8 +71,15 @@ class Spill:
         self.read_bytes += batch.read_bytes
 
     def finish(self) -> None:
+        """Nothing comes any more; what was added can be read from the files."""
         for file in (self._texts, self._decisions, self._keys):
             file.close()
+
+    def __enter__(self) -> Spill:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
 
     def name(self, survivor: int) -> str:
         """A survivor's id."""
