@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 from audited_runs import measurement
@@ -114,6 +116,16 @@ def test_each_measure_of_the_catalogue_has_a_reason_for_its_absence():
 
 def test_every_measure_of_this_version_is_defined_in_the_catalogue():
     assert set(MEASURES) <= {*load_measures()}
+
+
+def test_the_documentation_lists_exactly_what_is_measured():
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (rate|quantity|report) \| (\w+) \|(.*)\|$", text, re.M)
+    listed = {name: (form, room, needs.strip()) for name, form, room, needs in rows}
+    assert listed == {
+        name: (known.form, known.room, ", ".join((*known.filters, *known.confirmed)))
+        for name, known in MEASURES.items()
+    }
 
 
 @pytest.mark.parametrize("filters", [["length"], ["keyword"], ["classifier"], [], None, "keyword classifier"])
