@@ -64,7 +64,7 @@ class CorpusReport:
     line: str
     """The corpus in one line."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time by stage, summed over processes; it is no part of the corpus and differs from run to run."""
+    """Processor seconds by stage (several stages share a pass). No part of the corpus: they differ from run to run."""
 
 
 def build_corpus(
@@ -272,7 +272,7 @@ def _nothing_left(spill: Spill) -> str:
 
 
 class Clock:
-    """Seconds by name."""
+    """Processor seconds by name."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -283,13 +283,13 @@ class Clock:
     def over(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
         """The items, with the time that making them takes."""
         while True:
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 item = next(items)
             except StopIteration:
                 return
             finally:
-                self.seconds[name] += time.perf_counter() - began
+                self.seconds[name] += time.process_time() - began
             yield item
 
 
@@ -298,7 +298,7 @@ class _Timing:
         self._clock, self._name = clock, name
 
     def __enter__(self) -> None:
-        self._began = time.perf_counter()
+        self._began = time.process_time()
 
     def __exit__(self, *_: object) -> None:
-        self._clock.seconds[self._name] += time.perf_counter() - self._began
+        self._clock.seconds[self._name] += time.process_time() - self._began

@@ -76,6 +76,7 @@ class Prepared:
     contaminated: Counter[str] = field(default_factory=Counter)
     """Evaluation items that a document held, by name."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Processor seconds by stage."""
     read_bytes: int = 0
 
 
@@ -131,9 +132,9 @@ class Preparer:
                     shingles.append(outcome.shingles)
                 batch.decisions.append(self._decision(task, outcome))
         near = self._settings.duplicates
-        began = time.perf_counter()
+        began = time.process_time()
         batch.keys = band_keys(shingles, near.permutations, near.bands, near.seed)
-        batch.seconds["signatures"] += time.perf_counter() - began
+        batch.seconds["signatures"] += time.process_time() - began
         return batch
 
     def _judge(self, portion: list[Task], batch: Prepared) -> list[_Outcome]:
@@ -147,9 +148,9 @@ class Preparer:
             else:
                 for stage, rule in self._repairs[task.source]:
                     outcome.take(stage, rule)
-        began = time.perf_counter()
+        began = time.process_time()
         counts = count_characters([outcome.text for outcome in outcomes])
-        batch.seconds["quality"] += time.perf_counter() - began
+        batch.seconds["quality"] += time.process_time() - began
         for task, outcome, counted in zip(portion, outcomes, counts, strict=True):
             if outcome.dropped is None:
                 self._judge_characters(outcome, task.source, counted)
@@ -165,20 +166,20 @@ class Preparer:
         if outcome.drop("length", check_length, counts, cleaning):
             return
         if self._languages is not None:
-            began = time.perf_counter()
+            began = time.process_time()
             outcome.language, outcome.dropped = self._languages.detect(
                 outcome.text, counts, expected, cleaning.language_confidence
             )
-            outcome.seconds["language"] += time.perf_counter() - began
+            outcome.seconds["language"] += time.process_time() - began
         if outcome.dropped is None:
             outcome.drop("quality", check_quality, outcome.text, counts, cleaning)
 
     def _judge_runs(self, outcomes: list[_Outcome], batch: Prepared) -> None:
         """Repetition within a text, and contamination: by runs of tokens."""
-        began = time.perf_counter()
+        began = time.process_time()
         tokens, offsets = tokens_of_all([outcome.text for outcome in outcomes])
         shingles = shingles_of_all(tokens, offsets, self._settings.duplicates.shingle)
-        batch.seconds["shingles"] += time.perf_counter() - began
+        batch.seconds["shingles"] += time.process_time() - began
         for outcome, own in zip(outcomes, shingles, strict=True):
             outcome.shingles = own
             outcome.drop("quality", check_repetition, own, self._settings.cleaning)
@@ -214,9 +215,9 @@ class Preparer:
         if not kinds:
             return
         batch.counts["personal-data scanned"] += 1
-        began = time.perf_counter()
+        began = time.process_time()
         masked, spans = mask_personal_data(outcome.text, kinds)
-        batch.seconds["personal-data"] += time.perf_counter() - began
+        batch.seconds["personal-data"] += time.process_time() - began
         if not spans:
             return
         outcome.text = masked
@@ -226,9 +227,9 @@ class Preparer:
         batch.counts["personal-data documents"] += 1
         for kind, count in found.items():
             batch.counts[f"personal-data found {kind}"] += count
-        began = time.perf_counter()
+        began = time.process_time()
         left = find_personal_data(masked, kinds)
-        batch.seconds["personal-data"] += time.perf_counter() - began
+        batch.seconds["personal-data"] += time.process_time() - began
         for span in left:
             batch.counts[f"personal-data left {span.kind}"] += 1
         batch.counts["personal-data documents left"] += bool(left)
@@ -287,18 +288,18 @@ class _Outcome:
         self.seconds = seconds
 
     def take(self, stage: str, rule: Repair) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         changed = rule(self.text)
-        self.seconds[stage] += time.perf_counter() - began
+        self.seconds[stage] += time.process_time() - began
         if changed is not None:
             self.text, applied = changed
             self.changes.append(applied)
 
     def drop(self, stage: str, rule: Callable[..., Applied | None], *given: object) -> bool:
         """Apply a rule that may drop the document; whether it did."""
-        began = time.perf_counter()
+        began = time.process_time()
         self.dropped = rule(*given)
-        self.seconds[stage] += time.perf_counter() - began
+        self.seconds[stage] += time.process_time() - began
         return self.dropped is not None
 
     @property

@@ -13,7 +13,7 @@ from guiju.corpus.settings import CleaningSettings
 from guiju.corpus.shingles import UInt64s, distinct
 from guiju.errors import ConfigError, StorageError
 
-_PROBE = 100
+_PROBE = 64
 _LEAST_LETTERS = 24
 _LEAST_SHINGLES = 40
 # Labels of the detector that are one language to a corpus.
@@ -123,13 +123,17 @@ class Languages:
             return "zh", None  # the detector takes classical verse for Cantonese, or Japanese
         if counts.letters < _LEAST_LETTERS:
             return (expected[0] if expected else "und"), None
+        probe = _probe(text)
+        stated = {_kin(code): code for code in reversed(expected)}
+        likeliest = _kin(self._detector.classify(probe)[0])
+        if likeliest in stated or not expected:
+            return stated.get(likeliest, likeliest), None
         chances: dict[str, float] = defaultdict(float)
-        for label, chance in self._detector.rank(_probe(text)):
+        for label, chance in self._detector.rank(probe):
             chances[_kin(label)] += chance
         best, sure = max(chances.items(), key=lambda item: item[1])
-        stated = {_kin(code): code for code in reversed(expected)}
-        if best in stated or not expected:
-            return stated.get(best, best), None
+        if best in stated:
+            return stated[best], None
         if sure >= confidence:
             why = f"its language is {best} (confidence {sure:.2f}), not {' or '.join(expected)}"
             return best, Applied("language", why, {"language": best, "confidence": round(sure, 4)})
