@@ -183,3 +183,26 @@ def test_a_second_run_says_that_all_is_up_to_date(guiju, tiny_run):
     assert json.loads(guiju("run", recipe, "--out", run, "--json").out)["done"] == []
     states = json.loads(guiju("run", recipe, "--out", run, "--dry-run", "--json").out)
     assert {state["status"] for state in states} == {"up to date"}
+
+
+def test_peoples_verdicts_go_on_record_and_the_audit_is_made_anew(guiju, copied_run, tmp_path):
+    recipe, run = copied_run
+    drawn = [json.loads(line) for line in (run / "corpus" / "inspection.jsonl").read_text().splitlines()]
+    ids = [item["id"] for item in drawn if "people" in item["drawn_for"]]
+    given = [
+        {"id": one, "verdict": "qualified" if number else "not-qualified", "by": "Li"} for number, one in enumerate(ids)
+    ]
+    file = tmp_path / "verdicts.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in given[:-1]))
+    refused = guiju("corpus", "judge", run, file)
+    assert refused.code == 2
+    assert "no verdict yet" in refused.err
+    file.write_text("".join(json.dumps(line) + "\n" for line in given))
+    body = json.loads(guiju("corpus", "judge", run, file, "--json").out)
+    assert (body["count"], body["n"]) == (len(ids) - 1, len(ids))
+    assert guiju("verify", run).code == 0
+    assert json.loads(guiju("run", recipe, "--out", run, "--json").out)["done"] == ["audit", "report"]
+    found = json.loads((run / "audit" / "findings.json").read_text())["findings"]
+    [sample] = [finding for finding in found if finding["clause"] == "GBT45654/B/training-data-manual-sample"]
+    assert (sample["n"], sample["verdict"] in ("fail", "needs-person", "inconclusive")) == (len(ids), True)
+    assert guiju("verify", run).code == 0

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from guiju.errors import ConfigError, EvidenceError
 from guiju.evidence import Entry, Kind, Run, canonical_json, environment, read_entries, read_manifest
+from guiju.pipeline.judging import digest_of, said_by_people
 from guiju.pipeline.recipe import Recipe, write_recipe
 from guiju.storage import folder_digests, remove_stale, require_free_space, sha256_file, write_text
 
@@ -81,6 +82,8 @@ class Stage:
     work: Callable[[StageContext], StageResult]
     files: Callable[[Recipe], dict[str, Path]] = _no_files
     """Files outside the run that the stage reads."""
+    heeds_people: bool = False
+    """What people put on record counts among what it reads."""
     space_bytes: Callable[[Recipe], int] = _little_space
     resumable: bool = False
     """Its outputs grow while it works; a new key starts from none."""
@@ -218,6 +221,8 @@ class Orchestrator:
         for need in stage.needs:
             outputs = self.history.outputs.get(need, {})
             inputs[need] = hashlib.sha256(canonical_json(outputs)).hexdigest()
+        if stage.heeds_people and (said := [entry for entry in self.run.entries() if said_by_people(entry)]):
+            inputs["people"] = digest_of(said)
         for name, path in stage.files(self.recipe).items():
             if path not in self._file_digests:
                 self._file_digests[path] = sha256_file(path)

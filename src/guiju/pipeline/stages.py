@@ -103,6 +103,7 @@ STAGES = (
         outputs=("audit",),
         settings=lambda recipe: to_mapping(recipe.audit),
         work=make_findings,
+        heeds_people=True,
     ),
     Stage(
         name="report",
