@@ -160,7 +160,13 @@ def build_corpus(run: Run, measures: tuple[dict[str, Any], ...] = CORPUS_MEASURE
 
 
 def pretrain(run: Run) -> None:
-    forecast = {"flops": 4.31e14, "time_s": 61.0, "memory_bytes": 912_000_000, "energy_kwh": 0.00034, "co2_kg": 0.00018}
+    forecast = {
+        "flops": 4.31e14,
+        "seconds": 61.0,
+        "memory_bytes": 912_000_000,
+        "energy_kwh": 0.00034,
+        "co2_kg": 0.00018,
+    }
     with stage(run, "plan") as result:
         record(run, Kind.PLAN, "plan", {"forecast": forecast})
         result["outputs"] = put(run, "plan.json", json.dumps(forecast))
@@ -187,7 +193,10 @@ def pretrain(run: Run) -> None:
             for what, unit, before, after in rows
         ]
         record(
-            run, Kind.COST, "pretrain", {"rows": table, "energy": {"energy_method": "estimate", "energy_coverage": 0.0}}
+            run,
+            Kind.COST,
+            "pretrain",
+            {"rows": table, "meter": {"energy_method": "estimate", "assumptions": ["a busy core draws 10 W"]}},
         )
         for body in (
             measurement("param_count", value=1_049_088, unit="parameters"),

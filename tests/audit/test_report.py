@@ -202,7 +202,7 @@ def test_nothing_that_a_source_a_model_or_a_person_wrote_can_act_in_the_report(t
             event = {"event": "notice", "text": text}
             record(run, Kind.TRAINING_EVENT, "pretrain", event)
             rows = [{"what": text, "unit": text, "forecast": 1, "actual": 2, "ratio": 2}]
-            record(run, Kind.COST, "pretrain", {"rows": rows, "energy": {"energy_method": text}})
+            record(run, Kind.COST, "pretrain", {"rows": rows, "meter": {"energy_method": text, "assumptions": [text]}})
             with stage(run, "corpus") as result:
                 result["summary"] = {
                     "documents": {"kept": 1, "changed": 0, "dropped": 2},

@@ -38,6 +38,8 @@ def test_every_file_of_the_catalogue_belongs_to_something_that_is_loaded():
 def test_every_clause_is_told_in_chinese_and_in_english(standards):
     for standard in standards.values():
         assert standard.title_zh
+        assert standard.head.status_zh
+        assert len(standard.head.caveats_zh) == len(standard.head.caveats)
         for clause in standard.clauses:
             for text in (clause.title_zh, clause.requirement_zh):
                 assert text, clause.id

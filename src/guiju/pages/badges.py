@@ -15,11 +15,11 @@ VERDICTS: dict[Verdict, Text] = {
 }
 
 MEANINGS: dict[Verdict, Text] = {
-    Verdict.PASS: Text("the figures support it", "数据支持符合"),
-    Verdict.FAIL: Text("the figures contradict it", "数据表明不符合"),
+    Verdict.PASS: Text("the records support it", "记录支持符合"),
+    Verdict.FAIL: Text("the records contradict it", "记录表明不符合"),
     Verdict.INCONCLUSIVE: Text("too few figures to tell", "样本不足，无法判断"),
     Verdict.NEEDS_PERSON: Text("a signed statement is owed", "须由责任人签字说明"),
-    Verdict.NOT_ASSESSED: Text("nobody has measured it", "尚无测量"),
+    Verdict.NOT_ASSESSED: Text("nothing measured settles it", "尚无足以判断的测量"),
 }
 
 

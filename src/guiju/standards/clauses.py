@@ -156,13 +156,28 @@ class Head:
     superseded_on: date | None = None
     binding: str | None = None
     official_urls: tuple[str, ...] = ()
+    status_zh: str | None = None
     caveats: tuple[str, ...] = ()
+    caveats_zh: tuple[str, ...] = ()
+    """The same in Chinese, one for one; written by us."""
+
     structure: dict[str, str] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     example: dict[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.caveats_zh and len(self.caveats_zh) != len(self.caveats):
+            raise ConfigError(f"there are {len(self.caveats)} caveats, and {len(self.caveats_zh)} of them in Chinese")
+
     def title_in(self, language: str) -> str:
         return _choose(language, self.title, self.title_zh)
+
+    def status_in(self, language: str) -> str:
+        return _choose(language, self.status, self.status_zh)
+
+    def caveats_in(self, language: str) -> tuple[str, ...]:
+        """What to keep in mind while reading; English where there is no Chinese."""
+        return self.caveats_zh if language != "en" and self.caveats_zh else self.caveats
 
     def to_json(self) -> dict[str, object]:
         return _plain(self)

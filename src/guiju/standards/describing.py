@@ -13,29 +13,45 @@ def describe_clauses(standard: Standard, clauses: Sequence[Clause], language: st
     Args:
         language: en or zh; where an entry has no Chinese, English stands there and says so.
     """
-    head = standard.head
-    chinese = language == "zh"
-    lines = [f"{head.designation}  {head.title_in(language)}", f"{standard.as_of}: {head.status}"]
-    lines += [f"{'注意' if chinese else 'note'}: {caveat}" for caveat in head.caveats]
+    head, chinese = standard.head, language == "zh"
+    words = _CHINESE if chinese else _ENGLISH
+    lines = [f"{head.designation}  {head.title_in(language)}", f"{standard.as_of}: {head.status_in(language)}"]
+    lines += [f"{words['note']}: {caveat}" for caveat in head.caveats_in(language)]
     chapter = None
     for clause in clauses:
         if clause.chapter != chapter:
             chapter = clause.chapter
             lines += ["", f"{chapter}  {head.chapters[chapter].title_in(language)}"]
         lines += ["", f"  {clause.id}  {clause.title_in(language)}", f"    {clause.requirement_in(language)}"]
-        bounds = [f"{bound.comparator} {bound.value:,.10g} {bound.unit}" for bound in clause.threshold]
-        labels = ("阈值", "证明方式", "指标", "把握", "核实") if chinese else _LABELS
-        facts = [
-            (labels[0], " & ".join(bounds)),
-            (labels[1], clause.evidence),
-            (labels[2], clause.measure or ""),
-            (labels[3], clause.confidence),
-            (labels[4], f"{clause.verified_by} {clause.verified_on}" if clause.verified_by else ""),
+        bounds = [
+            f"{bound.comparator} {bound.value:,.10g} {bound.unit_zh if chinese else bound.unit}"
+            for bound in clause.threshold
         ]
-        lines.append("    " + "; ".join(f"{label}: {text}" for label, text in facts if text))
-        if not clause.in_force(standard.as_of):
-            lines.append(f"    {'自此日起施行' if chinese else 'in force from'}: {clause.in_force_from}")
+        facts = [
+            ("threshold", " & ".join(bounds)),
+            ("shown by", words[clause.evidence]),
+            ("measure", clause.measure or ""),
+            ("confidence", words[clause.confidence]),
+            ("verified", f"{clause.verified_by} {clause.verified_on}" if clause.verified_by else ""),
+            ("in force from", "" if clause.in_force(standard.as_of) else str(clause.in_force_from)),
+        ]
+        lines.append("    " + "; ".join(f"{words[label]}: {text}" for label, text in facts if text))
     return "\n".join(lines)
 
 
-_LABELS = ("threshold", "shown by", "measure", "confidence", "verified")
+_CHINESE = {
+    "note": "注意",
+    "threshold": "阈值",
+    "shown by": "证明方式",
+    "measure": "指标",
+    "confidence": "把握",
+    "verified": "核实",
+    "in force from": "施行日期",
+    "measured": "测量",
+    "attested": "人员声明",
+    "both": "测量与人员声明",
+    "high": "高",
+    "medium": "中",
+    "low": "低",
+}
+_ENGLISH = {word: word for word in _CHINESE} | {"both": "measured and attested"}

@@ -33,7 +33,7 @@ def large(value: float) -> str:
     for size, prefix in _LARGE:
         if abs(value) >= size:
             return f"{value / size:.3g}{prefix}"
-    return f"{value:,.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
 
 
 def in_unit(value: object, unit: str) -> str:

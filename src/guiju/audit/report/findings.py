@@ -88,7 +88,9 @@ def findings_section(story: Story, audited: Audited, number: int) -> Html:
             )
         )
     key_list = [tag("li", verdict_badge(verdict), both(meaning)) for verdict, meaning in MEANINGS.items()]
-    caveats = [tag("li", caveat) for caveat in standard.head.caveats]
+    head = standard.head
+    pairs = zip(head.caveats_in("en"), head.caveats_in("zh"), strict=True)
+    caveats = [tag("li", both(Text(english, chinese))) for english, chinese in pairs]
     about = Text(
         f"Held against {standard.designation} as of {standard.as_of}. Open a clause to see what its verdict rests on.",
         f"对照 {standard.designation}（{standard.as_of}）。点开任一条款，可查看结论所依据的证据。",

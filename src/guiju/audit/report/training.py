@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from guiju.audit.report.figures import brief, in_unit
+from guiju.audit.report.figures import in_unit, words
 from guiju.audit.report.story import Story, flat, number
 from guiju.evidence import Kind
 from guiju.pages import Bar, Html, Series, Text, bar_chart, both, join, line_chart, section, table, tag
@@ -20,21 +20,24 @@ BASELINES = {
     "xz": Text("the compressor xz", "xz 压缩程序"),
 }
 COSTS = {
-    # what a cost row is about    what a reader is told
+    # what a cost is about    what a reader is told
     "time": ("time", "时间"),
-    "wall_time": ("time", "时间"),
-    "seconds": ("time", "时间"),
     "memory": ("memory at most", "内存峰值"),
-    "peak_memory": ("memory at most", "内存峰值"),
     "flops": ("arithmetic", "计算量"),
     "energy": ("energy", "能耗"),
     "co2": ("carbon dioxide", "二氧化碳"),
-    "money": ("money", "费用"),
     "cost": ("money", "费用"),
     "parameters": ("parameters", "参数量"),
 }
-
-
+FORECASTS = {
+    # key of a forecast    what it is about, and its unit
+    "parameters": ("parameters", ""),
+    "seconds": ("time", "s"),
+    "flops": ("flops", "FLOP"),
+    "memory_bytes": ("memory", "bytes"),
+    "energy_kwh": ("energy", "kWh"),
+    "co2_kg": ("co2", "kg"),
+}
 METHODS = {
     "rapl": ("the processor's counters", "处理器计数器"),
     "estimate": ("an estimate from processor time", "按处理器时间估算"),
@@ -208,35 +211,19 @@ def _said(value: object) -> bool:
 def cost_section(story: Story) -> Html | None:
     """Forecast against actual. Nothing where neither is on record."""
     bodies = story.bodies(Kind.COST)
-    given = bodies[-1].get("rows") if bodies else None
+    if not bodies:
+        return _forecast(story)
+    given = bodies[-1].get("rows")
     rows: list[list[object]] = []
     for row in given if isinstance(given, list) else []:
-        if not isinstance(row, Mapping):
+        if not isinstance(row, Mapping) or (row.get("forecast") is None and row.get("actual") is None):
             continue
-        unit, what = str(row.get("unit", "")), str(row.get("what", ""))
-        ratio = number(row.get("ratio"))
-        rows.append(
-            [
-                Text(*COSTS[what]) if what in COSTS else what,
-                in_unit(row.get("forecast"), unit),
-                in_unit(row.get("actual"), unit),
-                "–" if ratio is None else f"{ratio:.2f}",
-            ]
-        )
+        unit, what, ratio = str(row.get("unit", "")), str(row.get("what", "")), number(row.get("ratio"))
+        shown = [in_unit(row.get(key), unit) for key in ("forecast", "actual")]
+        rows.append([words(COSTS, what), *shown, "–" if ratio is None else f"{ratio:.2f}"])
     if not rows:
         return _forecast(story)
-    head = [
-        Text("What", "项目"),
-        Text("Forecast", "预测"),
-        Text("Actual", "实际"),
-        Text("Actual / forecast", "实际/预测"),
-    ]
-    energy = bodies[-1].get("energy")
-    method = str(energy.get("energy_method") or "") if isinstance(energy, Mapping) else ""
-    note = Text(
-        f"Energy by: {METHODS.get(method, (method, method))[0]}.",
-        f"能耗来源：{METHODS.get(method, (method, method))[1]}。",
-    )
+    names = ("What", "项目"), ("Forecast", "预测"), ("Actual", "实际"), ("Actual / forecast", "实际/预测")
     return section(
         "cost",
         Text("What it cost", "成本"),
@@ -245,10 +232,21 @@ def cost_section(story: Story) -> Html | None:
             "unless a power sensor was read.",
             "训练前的预测与实际消耗对照。除非读取了功率传感器，能耗与二氧化碳均为估算。",
         ),
-        table(head, rows, numbers=(1, 2, 3)),
-        tag("p", both(note), class_="soft small") if method else None,
+        table([Text(*pair) for pair in names], rows, numbers=(1, 2, 3)),
+        _assumptions(bodies[-1].get("meter")),
         _stages(story),
     )
+
+
+def _assumptions(reading: object) -> Html | None:
+    """How energy was come by, and what was assumed, as the record says it."""
+    if not isinstance(reading, Mapping):
+        return None
+    method = words(METHODS, str(reading.get("energy_method") or "–"))
+    assumed = reading.get("assumptions")
+    listed = [tag("li", str(one)) for one in assumed] if isinstance(assumed, list) else []
+    how = Text("Energy comes from: {method}.", "能耗来源：{method}。").format(method=method)
+    return join(tag("p", both(how), class_="soft small"), tag("ul", listed, class_="soft small") if listed else None)
 
 
 def _forecast(story: Story) -> Html | None:
@@ -256,7 +254,13 @@ def _forecast(story: Story) -> Html | None:
     forecast = plans[-1].get("forecast") if plans else None
     if not isinstance(forecast, Mapping):
         return None
-    rows: list[list[object]] = [[key, brief(value)] for key, value in flat(forecast) if number(value) is not None]
+    rows: list[list[object]] = [
+        [words(COSTS, what), in_unit(forecast.get(key), unit)]
+        for key, (what, unit) in FORECASTS.items()
+        if number(forecast.get(key)) is not None
+    ]
+    if not rows:
+        return None
     return section(
         "cost",
         Text("What it will cost", "成本预测"),

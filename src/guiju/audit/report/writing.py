@@ -149,12 +149,11 @@ def _verdict_sentence(audited: Audited) -> Text:
     counts = count_verdicts([finding for _, finding in audited.findings])
     total = len(audited.findings)
     settled = counts[Verdict.PASS] + counts[Verdict.FAIL]
+    held, failed = counts[Verdict.PASS], counts[Verdict.FAIL]
     return Text(
-        f"{counts[Verdict.PASS]} clauses hold and {counts[Verdict.FAIL]} do not; "
-        f"{total - settled} of {total} are open, because a person's word or a measurement is missing. "
-        "An open clause is no pass.",
-        f"{counts[Verdict.PASS]} 条符合，{counts[Verdict.FAIL]} 条不符合；"
-        f"{total} 条中有 {total - settled} 条尚无结论，因缺少人员声明或测量。尚无结论不等于符合。",
+        f"{held} hold, {failed} fail, and {total - settled} are open, because a person's word or a measurement is "
+        "missing. An open clause is no pass.",
+        f"{held} 条符合，{failed} 条不符合，{total - settled} 条尚无结论，因缺少人员声明或测量。尚无结论不等于符合。",
     )
 
 
