@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Check a guiju run without guiju (Python 3.11 or later, nothing else): python3 verify.py RUN [--against NOTE] [--json]
 
-Recomputes every entry, the chain, the tree (RFC 6962), the signature (Ed25519, RFC 8032), the digest of every file, and
-every finding from the measurement that it cites. NOTE is a signed note of this run kept elsewhere: without one, nobody
-can see that whoever holds the key has rewritten or shortened the whole run. Exit code: 0 all holds, 1 something does
-not, 2 the question makes no sense. The formats are specified in docs/evidence.md.
+Recomputes every entry, the chain, the tree (RFC 6962), the signature (Ed25519, RFC 8032), the digest of each file, and
+each finding from the measurement that it cites. NOTE is a signed note of this run kept elsewhere: without one, nobody
+sees that whoever holds the key has rewritten or shortened the whole run. Exit code: 0 all holds, 1 something does not,
+2 the question makes no sense. The formats are specified in docs/evidence.md.
 """
 # fmt: off
 # ruff: noqa: B023, B905, E401, I001, PTH112, PTH114, PTH118, SIM905
@@ -18,8 +18,7 @@ FORMS = {name: dict(field.split(":") for field in text.split()) for name, text i
     "finding": "standard:t edition:t as_of:t clause:t verdict:t method:t confidence:t count:c0 n:c0 estimate:f0 low:f0 "
                "high:f0 verified_by:t0 note:t0 meets_letter:b0 supported:b0 evidence:l threshold:dl0"}.items()}
 LETTERS = {str: "t", bool: "b", float: "f", dict: "d", list: "l", type(None): "0"}
-FROM_BEST = ["pass", "not-assessed", "needs-person", "inconclusive", "fail"]
-LONGEST_LINE, BEYOND_BASIC_PLANE = 4 << 20, re.compile("[\U00010000-\U0010ffff]").search
+LONGEST_LINE, FROM_BEST = 4 << 20, ["pass", "not-assessed", "needs-person", "inconclusive", "fail"]
 
 def need(holds, message):
     if not holds:
@@ -78,11 +77,11 @@ def read_note(data, key):
     signed = not key or (signature[:4] == key[3] and signature_holds(key[2], found[1].encode(), signature[4:]))
     need(signed, f"its signature is not one of the key in {KEYS}")
     return int(found[3]), unbase64(found[4])
+def leaf_of(line):
+    return hashlib.sha256(b"\0" + line.removesuffix(b"\n")).digest()
 def root_of(leaves):
-    if len(leaves) < 2:
-        return leaves[0] if leaves else hashlib.sha256().digest()
-    half = 1 << (len(leaves) - 1).bit_length() - 1
-    return hashlib.sha256(b"\1" + root_of(leaves[:half]) + root_of(leaves[half:])).digest()
+    k = 1 << max(0, (len(leaves) - 1).bit_length() - 1)
+    return leaves[0] if len(leaves) == 1 else hashlib.sha256(b"\1" + root_of(leaves[:k]) + root_of(leaves[k:])).digest()
 
 # ---- canonical JSON (RFC 8785)
 def number(x):
@@ -116,7 +115,7 @@ def read(line):
     need(line.endswith(b"\n") and len(line) <= LONGEST_LINE, "it is cut off, or too long")
     text = line[:-1].decode()
     data = json.loads(text, parse_float=real, parse_int=whole, parse_constant=real)
-    plain = not odd and not BEYOND_BASIC_PLANE(text)
+    plain = not odd and not re.search("[\U00010000-\U0010ffff]", text)
     again = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":")) if plain else written(data)
     need(again.encode() == line[:-1], "it is not in canonical form")
     return data
@@ -127,8 +126,7 @@ def fits(value, letters):
     return letter in letters if letter else type(value) is int and ("f" in letters or ("c" in letters and value >= 0))
 def check_form(data, name):
     need(type(data) is dict and data.keys() >= FORMS[name].keys(), f"it lacks a field of a {name}")
-    wrong = [field for field, letters in FORMS[name].items() if not fits(data[field], letters)]
-    need(not wrong, f"wrong in form: {wrong}")
+    need(all(fits(data[field], letters) for field, letters in FORMS[name].items()), f"a field of the {name} is no such")
 
 def check_entry(entry):
     check_form(entry, "entry")
@@ -180,7 +178,7 @@ def hold(part, m):
     good, bad = (high <= bound, low > bound) if sign == "<=" else (low >= bound, high < bound)
     return "pass" if good else "fail" if bad else "inconclusive", keeps
 
-def check_finding(f, index, seen, latest):
+def check_finding(f, index, seen):
     several, single = type(f["threshold"]) is list, type(f["threshold"]) is dict
     parts = f["threshold"] if several else [f["threshold"]] * single
     for part in parts:
@@ -190,11 +188,11 @@ def check_finding(f, index, seen, latest):
     need(f["verdict"] in FROM_BEST and f["confidence"] in ("high", "medium", "low"), "verdict or confidence is none")
     need(all(fits(i, "c") and i < index for i in f["evidence"]), "it cites what is no entry before it")
     cited = [i for i in f["evidence"] if seen.get(i, " ")[0] == "measurement"]
-    stated = [seen[i][1] for i in f["evidence"] if seen.get(i, " ")[0] == "attestation"]
+    stated = [i for i in f["evidence"] if seen.get(i, " ")[0] == "attestation"]
     m = seen[cited[0]][1] if cited else None
-    need(not m or (len(cited) == 1 and latest[m["measure"]] == cited[0] and f.get("measure") in (None, m["measure"])),
-         "it does not rest on the one last measurement of its measure")
-    need(all(one.get("clause") == f["clause"] for one in stated), "it cites an attestation about another clause")
+    need(not m or (len(cited) == 1 and seen["measurement", m["measure"]] == cited[0]
+         and f.get("measure") in (None, m["measure"])), "it does not rest on the one last measurement of its measure")
+    need(all(seen[i][1].get("clause") == f["clause"] for i in stated), "it cites an attestation about another clause")
     method = "none" if m is None else "rate" if m["count"] is not None and m["sampled"] else "exact"
     figures, held = figures_of(m), [hold(part, m) for part in parts]
     given = [f[name] for name in ("count", "n", "estimate", "low", "high")]
@@ -203,7 +201,7 @@ def check_finding(f, index, seen, latest):
         given = [part.get(name) for name in ("count", "n", "actual", "low", "high")] if part["part"] == "rate" else []
         need(part["verdict"] == verdict and all(a is None or same(a, b) for a, b in zip(given, figures)), f"not {held}")
     by_figures = max((verdict for verdict, _ in held), key=FROM_BEST.index, default=None)
-    by_person = None if not stated else "pass" if stated[-1].get("holds", True) is True else "fail"
+    by_person = None if not stated else "pass" if seen[stated[-1]][1].get("holds", True) is True else "fail"
     by_both = by_figures and by_person and max(by_figures, by_person, key=FROM_BEST.index)
     need(f["meets_letter"] in (None, bool(held) and all(keeps for _, keeps in held)), "its meets_letter is wrong")
     need(f["supported"] in (None, by_figures == "pass"), "its supported is wrong")
@@ -222,7 +220,7 @@ def content(path, as_digest=False):  # never through a link, and never waiting
 
 def check_run(run, against=None):
     """Problems as (entry, file, message), number of entries, number of files; `against`: the bytes of a note."""
-    problems, blamed, links, manifest, seen, latest, found, shift, time = [], {}, [], {}, {}, {}, [], 0, ""
+    problems, blamed, links, manifest, seen, found, shift, time = [], {}, [], {}, {}, [], 0, ""
     def attempt(file, work, *inputs, entry=None):
         try:
             return work(*inputs)
@@ -232,31 +230,33 @@ def check_run(run, against=None):
     note = attempt(NOTE, lambda: read_note(content(f"{run}/{NOTE}"), key))
     anchor = None if against is None else attempt(ELSEWHERE, read_note, against, key)
     lines = re.findall(b"[^\n]*\n|[^\n]+", attempt(ENTRIES, content, f"{run}/{ENTRIES}") or b"")
-    leaves = [hashlib.sha256(b"\0" + line.removesuffix(b"\n")).digest() for line in lines]
+    leaves = list(map(leaf_of, lines))
     for index, line in enumerate(lines):
         links.append(None)  # the hash that this entry gives for the one before
+        at = index
         try:
             entry = read(line)
             check_entry(entry)
-            before, shift = shift, entry["index"] - index or shift
-            need(shift == before or entry["index"] == index, f"it is entry {entry['index']}: cut, put in or moved")
-            links[-1], kind, body = bytes.fromhex(entry["previous"]), entry["kind"], entry["body"]
+            kind, body, link, says = entry["kind"], entry["body"], bytes.fromhex(entry["previous"]), entry["index"]
+            before, shift = shift, says - index or shift
+            at = says if 0 < says < index and link == leaves[says - 1] and leaves[says] != leaves[index] else index
+            need(shift == before or says == index, f"around here an entry was taken out, put in or moved: {says}")
+            links[-1], at = link, index
             need(entry["time"] >= time, "its time is before that of an entry in front of it")
             time = entry["time"]
             manifest.update({path: (digest, index) for path, digest in entry["outputs"].items()})
-            seen.update({index: (kind, body)} if kind in ("measurement", "attestation") else {})
-            latest.update({body["measure"]: index} if kind == "measurement" else {})
+            seen.update({index: (kind, body), (kind, str(body.get("measure"))): index})
+            need(kind != "run-created" or (body.get("format") == 1 and fits(body["format"], "c")), "it is no format 1")
+            need(kind != "run-created" or not key or (body.get("origin"), body.get("key")) == key[:2], f"not of {KEYS}")
             if kind == "finding":
-                check_finding(body, index, seen, latest)
-            if kind == "run-created":
-                need(body.get("format") == 1 and fits(body["format"], "c"), "it is not of format 1")
-                need(not key or (body.get("origin"), body.get("key")) == key[:2], f"its origin or key is not {KEYS}")
+                check_finding(body, index, seen)
         except (ValueError, TypeError, RecursionError) as problem:
-            blamed[index] = str(problem)
+            blamed.setdefault(at, str(problem))
     broken = {i for i, link in enumerate(links) if link not in (None, leaves[i - 1] if i else bytes(32))}
     for i in sorted(broken - {i + 1 for i in broken - {0}}):  # two in a row: the entry between is at fault
-        last = i + 1 == len(lines)  # behind the last link there is none; the signed root tells
-        itself = i == 0 or i + 1 in broken or (last and note != (i + 1, root_of([*leaves[:-2], links[i], leaves[-1]])))
+        mended = lines[i].replace(links[i].hex().encode(), leaves[i - 1].hex().encode())  # the last has none behind it
+        last = i + 1 == len(lines) and note == (i + 1, root_of([*leaves[:-1], leaf_of(mended)]))
+        itself = i == 0 or i + 1 in broken or last
         blamed.setdefault(i - (not itself), "it does not fit into the chain: it is not what was written in its place")
     problems += [(index, ENTRIES, blamed[index]) for index in sorted(blamed)]
     for (size, root), name in [(note, NOTE)] * bool(note) + [(anchor, ELSEWHERE)] * bool(key and anchor):
@@ -268,8 +268,8 @@ def check_run(run, against=None):
         if size < len(lines) and name == NOTE:
             problems.append((size, ENTRIES, f"from this entry on nothing is signed: {NOTE} covers {size}"))
     for place, folders, files in os.walk(run, onerror=lambda e: problems.append((None, e.filename, e.strerror))):
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        found += [os.path.relpath(os.path.join(place, name), run) for name in files + links]
+        files += [name for name in folders if os.path.islink(os.path.join(place, name))]
+        found += [os.path.relpath(os.path.join(place, name), run) for name in files]
     found = sorted(set(found) - {ENTRIES, NOTE, KEYS})
     for path in found:
         digest, entry = manifest.pop(path, None) or (None, None)

@@ -96,6 +96,7 @@ class _Check:
     frontier: Frontier = field(default_factory=Frontier)
     roots: dict[int, bytes] = field(default_factory=dict)
     blamed: set[int] = field(default_factory=set)
+    leaves: bytearray = field(default_factory=bytearray)
     shift: int = 0
     last_time: str = ""
     manifest: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -131,14 +132,17 @@ class _Check:
         chain, reader, already = _Chain(self), CanonicalReader(), len(self.problems)
         for line in self._lines():
             data, problem = _read_line(reader, line)
-            leaf = leaf_hash(line.removesuffix(b"\n"))
+            content = line.removesuffix(b"\n")
+            leaf = leaf_hash(content)
             # A line in the wrong place is found by its index; its link says nothing about its neighbours.
-            misplaced = problem is None and self._misplaced(data)
-            chain.follow(leaf, None if problem is not None or misplaced else data["previous"])
-            problem = problem or misplaced or self._content_problem(data)
-            if problem:
+            misplaced = None if problem is not None else self._misplaced(data, leaf)
+            chain.follow(content, leaf, None if problem is not None or misplaced is not None else data["previous"])
+            if misplaced is not None:
+                self.blame(misplaced, "here, or just behind, an entry was taken out, put in or moved")
+            elif problem := problem or self._content_problem(data):
                 self.blame(self.count, problem)
             self.frontier.push(leaf)
+            self.leaves += leaf
             self.count += 1
             if self.count in wanted:
                 self.roots[self.count] = self.frontier.root()
@@ -201,12 +205,21 @@ class _Check:
             self.add(entry, path, f"it is missing: entry {entry} recorded it")
         return len(found)
 
-    def _misplaced(self, data: dict[str, Any]) -> str | None:
-        shift = data["index"] - self.count
+    def _misplaced(self, data: dict[str, Any], leaf: bytes) -> int | None:
+        """The entry at fault where the order is broken here.
+
+        That is this one, unless it continues an entry further in front: then what stands between was put in. An exact
+        repetition continues the same entry as what it repeats, and is itself at fault.
+        """
+        says, shift = data["index"], data["index"] - self.count
         if shift in (0, self.shift):  # what follows a gap keeps its distance, and is not a new problem each
             return None
         self.shift = shift
-        return f"in its place stands what says that it is entry {data['index']}: taken out, put in, or moved"
+        continues = 0 < says < self.count and self._leaf(says - 1).hex() == data["previous"]
+        return says if continues and self._leaf(says) != leaf else self.count
+
+    def _leaf(self, index: int) -> bytes:
+        return bytes(self.leaves[32 * index : 32 * index + 32])
 
     def _content_problem(self, data: dict[str, Any]) -> str | None:
         index, kind, body = self.count, data["kind"], data["body"]
@@ -270,21 +283,20 @@ class _Chain:
     """Names the entry at fault where an entry's `previous` is not the hash of the one before it.
 
     One broken link may be the fault of either end. Where the next link is broken too, it is the entry between them;
-    otherwise the earlier one. For the last link the signed root decides.
+    otherwise the earlier one. The last entry is at fault where the signed root is that with its link mended.
     """
 
     def __init__(self, check: _Check) -> None:
         self.check = check
         self.leaf: bytes | None = None
         """Of the entry before."""
-        self.before = Frontier()
-        """The tree in front of the entry before."""
         self.broken = False
         """Whether the link before was broken."""
         self.pending: tuple[bytes, Frontier] | None = None
-        """Of a broken link whose next one is still to come: the hash that it claims, and the tree in front of that."""
+        """Of an entry with a broken link, while the next is still to come: its line if the link held, and the tree in
+        front of it."""
 
-    def follow(self, leaf: bytes, previous: str | None) -> None:
+    def follow(self, line: bytes, leaf: bytes, previous: str | None) -> None:
         """Look at the entry that comes next; `previous` is None where it says nothing about the one before."""
         index = self.check.count
         expected = FIRST_PREVIOUS if self.leaf is None else self.leaf.hex()
@@ -295,21 +307,19 @@ class _Chain:
         elif broken and index == 0:
             self._blame(0)
         elif broken and not self.broken and previous is not None:
-            self.pending = bytes.fromhex(previous), self.before
+            self.pending = line.replace(previous.encode(), expected.encode()), self.check.frontier.copy()
         self.broken = broken and index > 0
-        self.leaf, self.before = leaf, self.check.frontier.copy()
+        self.leaf = leaf
 
     def end(self) -> None:
         """The last link has no next one."""
         if self.pending is None:
             return
-        claimed, tree = self.pending
-        assert self.leaf is not None
-        tree.push(claimed)
-        tree.push(self.leaf)
+        mended, tree = self.pending
+        tree.push(leaf_hash(mended))
         note = self.check.note
         as_signed = note is not None and (note.size, note.root) == (tree.size, tree.root())
-        self._blame(self.check.count - (2 if as_signed else 1))
+        self._blame(self.check.count - (1 if as_signed else 2))
 
     def _blame(self, entry: int) -> None:
         self.check.blame(entry, "it does not fit into the chain: it is not what was written in its place")
