@@ -7,11 +7,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from guiju.corpus import (
@@ -560,6 +562,38 @@ def die() -> int:
 def test_a_worker_that_is_killed_is_said_and_does_not_hang():
     with Workers(2, nothing) as workers, pytest.raises(DataError, match=r"corpus\.processes"):
         list(workers.map(die, [(), ()]))
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    """kill -9 leaves no process behind that waits for work."""
+    (tmp_path / "parent.py").write_text(
+        """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from test_building import nothing, slowly
+from guiju.corpus.workers import Workers
+if __name__ == "__main__":
+    with Workers(2, nothing) as workers:
+        for pid in workers.map(slowly, [()] * 1000):
+            print(pid, flush=True)
+"""
+    )
+    command = [sys.executable, str(tmp_path / "parent.py"), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = {int(parent.stdout.readline()) for _ in range(4)}
+        parent.kill()
+    for _ in range(100):
+        alive = [pid for pid in workers if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+        if not alive:
+            break
+        time.sleep(0.1)
+    assert not alive
+
+
+def slowly() -> int:
+    time.sleep(0.05)
+    return os.getpid()
 
 
 def test_packed_and_plain_sources_give_the_same_corpus(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import subprocess
 import sys
 import zlib
@@ -248,3 +249,52 @@ def test_a_name_that_does_not_tell_its_format_is_refused(tmp_path):
     (tmp_path / "data.bin").write_text("x")
     with pytest.raises(ConfigError, match="does not tell its format"):
         source_files(source(path="data.bin"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.txt.gz", "a.jsonl.zst"]
+)
+def test_no_bytes_whatever_raise_anything_but_our_errors(tmp_path, name):
+    """Files cut, mixed up and stuffed with oddities are read or refused; nothing else comes out."""
+    chance = random.Random(name)
+    sound = {
+        "txt": "one\n\n第二\n".encode(),
+        "jsonl": b'{"text": "one"}\n{"text": ["two", null, 3, "\\ud800"]}\n',
+        "json": b'[{"text": "one"}, {"text": ["two", {"x": NaN}], "n": 1e999}]',
+        "csv": b'text,n\n"one ""x""",1\ntwo,2\n',
+        "tsv": b"text\tn\none\t1\n",
+        "parquet": b"PAR1",
+    }
+    odd = [
+        b"\x00",
+        b"\xff",
+        b"[",
+        b"{",
+        b'"',
+        b",",
+        b"\n",
+        b"\r",
+        b"\xed\xa0\x80",
+        b"\\u",
+        b"\xef\xbb\xbf",
+        b"1e9",
+        b"}",
+    ]
+    stem = name.split(".")[1]
+    refused: list[str] = []
+    for _ in range(150):
+        data = bytearray(sound[stem])
+        for _ in range(chance.randint(0, 4)):
+            at = chance.randrange(len(data) + 1)
+            data[at : at + chance.randint(0, 3)] = chance.choice(odd)
+        packed_data = packed(bytes(data), "." + name.split(".")[-1])
+        if len(name.split(".")) == 3 and chance.random() < 0.5:
+            packed_data = packed_data[: chance.randrange(len(packed_data))]
+        try:
+            found = read(tmp_path, name, packed_data, limit=4096)
+        except (DataError, ConfigError) as problem:
+            refused.append(str(problem))
+        else:
+            assert all(isinstance(document.text, str) for document in found)
+    assert refused
+    assert all(name in message for message in refused)
