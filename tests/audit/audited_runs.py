@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from guiju.evidence import Kind, Run, environment
+from guiju.evidence import Kind, Record, Run, environment
 
 STEPS = 900
 
@@ -119,9 +119,17 @@ def record(run: Run, kind: Kind, stage_name: str, body: Mapping[str, Any], reaso
     return run.append(kind, {"stage": stage_name, **body}, reason=reason)
 
 
+def records(run: Run, stage_name: str, bodies: list[tuple[Kind, Mapping[str, Any]]]) -> None:
+    """Several at once, under one signature."""
+    run.append_many(
+        [Record(kind=kind, body={"stage": stage_name, **body}, reason="as measured") for kind, body in bodies]
+    )
+
+
 def build_corpus(run: Run, measures: tuple[dict[str, Any], ...] = CORPUS_MEASURES, key: str = "k") -> None:
     with stage(run, "corpus", key) as result:
         by_source = {}
+        found: list[tuple[Kind, Mapping[str, Any]]] = []
         for name, licence, language, region, origin, (kept, changed, dropped) in SOURCES:
             counts = {"kept": kept, "changed": changed, "dropped": dropped, "documents": kept + changed + dropped}
             by_source[name] = counts
@@ -134,16 +142,14 @@ def build_corpus(run: Run, measures: tuple[dict[str, Any], ...] = CORPUS_MEASURE
                 "kind": "open-source",
                 "documents": counts,
             }
-            record(run, Kind.SOURCE_REGISTERED, "corpus", body)
+            found.append((Kind.SOURCE_REGISTERED, body))
         sample = {
             "population": 26_852,
             "seed": 20251101,
             "people": {"n": 4000, "ids_sha256": "0" * 64},
             "rules": {"n": 2682, "ids_sha256": "1" * 64},
         }
-        record(run, Kind.SAMPLE_DRAWN, "corpus", sample)
-        for body in measures:
-            record(run, Kind.MEASUREMENT, "corpus", body)
+        records(run, "corpus", [*found, (Kind.SAMPLE_DRAWN, sample), *((Kind.MEASUREMENT, body) for body in measures)])
         totals = {key: sum(counts[key] for counts in by_source.values()) for key in ("kept", "changed", "dropped")}
         result["summary"] = {
             "documents": totals | {"read": sum(totals.values())},
@@ -198,13 +204,13 @@ def pretrain(run: Run) -> None:
             "pretrain",
             {"rows": table, "meter": {"energy_method": "estimate", "assumptions": ["a busy core draws 10 W"]}},
         )
-        for body in (
+        measured = (
             measurement("param_count", value=1_049_088, unit="parameters"),
             measurement("training_flops", value=4.31e14, unit="FLOP"),
             measurement("energy_kwh", value=0.00037, unit="kWh"),
             measurement("co2e_kg", value=0.0002, unit="kg"),
-        ):
-            record(run, Kind.MEASUREMENT, "pretrain", body)
+        )
+        records(run, "pretrain", [(Kind.MEASUREMENT, body) for body in measured])
         result["summary"] = {"parameters": 1_049_088, "steps": STEPS, "tokens": 1_843_200, "bits_per_byte": 1.466}
         result["seconds"] = 71.2
         result["outputs"] = {

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from audited_runs import CORPUS_MEASURES, build_all, build_corpus, measurement, open_run, put, record, stage
+from audited_runs import CORPUS_MEASURES, build_all, build_corpus, measurement, open_run, put, record, records, stage
 
 from guiju.audit import audit_reference, audit_run, write_findings
 from guiju.audit.model_files import pickles
@@ -54,17 +54,19 @@ def test_the_verifier_recomputes_every_finding_and_agrees(audited):
 def test_the_verifier_agrees_for_every_standard(tmp_path, name):
     with open_run(tmp_path / "run") as run:
         build_all(run)
-        for body in (
+        measured = (
             measurement("refusal_rate", count=285, n=300, sampled=True),
             measurement("over_refusal_rate", count=40, n=300, sampled=True),
             measurement("robots_optout_respected", count=4, n=4, details={"addresses_examined": True}),
             measurement("corpus_manual_sample_pass_rate", count=3_900, n=4_000, sampled=True, details=BY_PEOPLE),
-        ):
-            run.append(Kind.MEASUREMENT, body, reason="measured elsewhere")
+        )
         clauses = load_standard(name, "2029-01-01").clauses
-        for clause in clauses[::3]:
-            body = {"clause": clause.id, "statement": "so", "by": "Li Na", "date": "2025-01-01", "holds": True}
-            run.append(Kind.ATTESTATION, body, reason="stated")
+        said = [
+            {"clause": clause.id, "statement": "so", "by": "Li Na", "date": "2025-01-01", "holds": True}
+            for clause in clauses[::3]
+        ]
+        records(run, "by hand", [(Kind.MEASUREMENT, body) for body in measured])
+        records(run, "by hand", [(Kind.ATTESTATION, body) for body in said])
         findings = audit_run(run, name, as_of="2029-01-01")
     assert len(findings) == len(clauses)
     verification = verify_run(tmp_path / "run")

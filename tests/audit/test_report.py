@@ -14,6 +14,7 @@ from audited_runs import (
     open_run,
     put,
     record,
+    records,
     stage,
     write_continuations,
 )
@@ -23,6 +24,7 @@ from guiju.audit import audit_run, write_report
 from guiju.audit.report.figures import brief, duration, in_unit, large
 from guiju.audit.report.writing import render_report
 from guiju.evidence import Kind, canonical_json, verify_run
+from guiju.pages import escape
 from guiju.standards import load_standard
 
 
@@ -189,35 +191,48 @@ def test_odd_records_are_told_as_far_as_they_go(tmp_path):
         assert_inert(render_report(run))
 
 
-@pytest.mark.parametrize("payload", PAYLOADS[:-1])
-def test_nothing_that_a_source_a_model_or_a_person_wrote_can_act_in_the_report(tmp_path, payload):
-    def report(text: str, folder: Path) -> str:
-        with open_run(folder, name=text) as run:
-            body = {"name": text, "licence": text, "origin": text, "language": [text], "region": text, "date": text}
-            record(run, Kind.SOURCE_REGISTERED, "corpus", body, reason=text)
-            details = {text: text, "list": [text], "map": {text: [text]}}
-            for known in CORPUS_MEASURES[:4]:
-                run.append(Kind.MEASUREMENT, known | {"what": text, "unit": text, "details": details}, reason=text)
-            write_continuations(run, {text: [text]})
-            event = {"event": "notice", "text": text}
-            record(run, Kind.TRAINING_EVENT, "pretrain", event)
-            rows = [{"what": text, "unit": text, "forecast": 1, "actual": 2, "ratio": 2}]
-            record(run, Kind.COST, "pretrain", {"rows": rows, "meter": {"energy_method": text, "assumptions": [text]}})
-            with stage(run, "corpus") as result:
-                result["summary"] = {
-                    "documents": {"kept": 1, "changed": 0, "dropped": 2},
-                    "dropped_by": {text: 1},
-                    "changed_by": {text: 1},
-                }
-            run.append(Kind.STAGE_STARTED, {"stage": text, "key": "k", "environment": {text: text}}, reason=text)
-            said = {"clause": "GBT45654/5.2/ip-owner", "statement": text, "by": text, "date": "2025-01-01"}
-            run.append(Kind.ATTESTATION, said, reason=text)
-            audit_run(run, "gbt-45654", as_of="2026-01-01")
-            return render_report(run)
+def _report_full_of(text: str, folder: Path) -> str:
+    """A report in which every free text of every record is `text`."""
+    with open_run(folder, name=text) as run:
+        body = {"name": text, "licence": text, "origin": text, "language": [text], "region": text, "date": text}
+        details = {text: text, "list": [text], "map": {text: [text]}}
+        odd = [
+            (Kind.MEASUREMENT, known | {"what": text, "unit": text, "details": details}) for known in CORPUS_MEASURES
+        ]
+        rows = [{"what": text, "unit": text, "forecast": 1, "actual": 2, "ratio": 2}]
+        said = {"clause": "GBT45654/5.2/ip-owner", "statement": text, "by": text, "date": "2025-01-01"}
+        with stage(run, "corpus") as result:
+            records(run, "corpus", [(Kind.SOURCE_REGISTERED, body), *odd])
+            result["summary"] = {
+                "documents": {"kept": 1, "changed": 0, "dropped": 2},
+                "dropped_by": {text: 1},
+                "changed_by": {text: 1},
+            }
+        event = {"event": "notice", "text": text}
+        meter = {"energy_method": text, "assumptions": [text]}
+        records(run, "pretrain", [(Kind.TRAINING_EVENT, event), (Kind.COST, {"rows": rows, "meter": meter})])
+        write_continuations(run, {text: [text]})
+        run.append(Kind.STAGE_STARTED, {"stage": text, "key": "k", "environment": {text: text}}, reason=text)
+        run.append(Kind.ATTESTATION, said, reason=text)
+        audit_run(run, "gbt-45654", as_of="2026-01-01")
+        return render_report(run)
 
-    calm = assert_inert(report("calm", tmp_path / "calm"))
-    hostile = assert_inert(report(payload, tmp_path / "hostile"))
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GUIJU_HOME", str(tmp_path_factory.mktemp("home")))
+        return assert_inert(_report_full_of("calm", tmp_path_factory.mktemp("calm") / "run"))
+
+
+@pytest.mark.parametrize("start", range(3))
+def test_nothing_that_a_source_a_model_or_a_person_wrote_can_act_in_the_report(tmp_path, calm, start):
+    payload = "".join(PAYLOADS[start:-1:3])  # a lone surrogate is no JSON, and the ledger refuses it before
+    text = _report_full_of(payload, tmp_path / "run")
+    hostile = assert_inert(text)
     assert [name for name, _ in hostile.tags] == [name for name, _ in calm.tags]
+    assert payload in "".join(hostile.text) or not payload.isprintable()
+    assert text.count(str(escape(payload))) > 30
 
 
 @pytest.mark.parametrize(
