@@ -30,7 +30,7 @@ from worlds import CONTEXT, make_batches, make_model, make_settings, open_side
 from guiju.tokens import PackedBatches, Tokenizer
 from guiju.training import checkpoints, evaluate_bits_per_byte, moving, train
 
-STEPS = 40
+STEPS = 30
 VARIANTS = {
     "dropout": ({"shape": "gpt2", "dropout": 0.1}, {"steps": STEPS, "checkpoint_every": 5, "evaluate_every": 7}),
     "accumulate": ({"shape": "llama"}, {"steps": STEPS, "accumulate": 2, "checkpoint_every": 6, "keep": 1}),
@@ -143,7 +143,7 @@ class Harness:
     """References of each variant, and trials against them."""
 
     def __init__(self, world: Path, folder: Path, forgotten: str = "") -> None:
-        self.world, self.folder, self.forgotten = world, folder, forgotten
+        self.world, self.folder, self.forgotten = world, folder, forgotten.split(",")
         self.reference: dict[str, tuple[str, float, int]] = {}
         for variant in VARIANTS:
             reader, writer = os.pipe()
@@ -186,12 +186,13 @@ class Harness:
                 shutil.rmtree(place)
                 done, where = 0, []
         at = self._progress(place)
-        self._end(fork(lambda: (forget(self.forgotten), live(self.world, place, variant))))
+        forgotten = self.forgotten[number % len(self.forgotten)]
+        self._end(fork(lambda: (forget(forgotten), live(self.world, place, variant))))
         found = digest(place)
         left_over = [path.name for path in place.iterdir() if path.name.startswith(".")]
         shutil.rmtree(place)
         facts = {"trial": number, "variant": variant, "inside": inside, "kills": where, "resumed_from": at}
-        return {**facts, "identical": found == expected, "left_over": left_over}
+        return {**facts, "forgotten": forgotten, "identical": found == expected, "left_over": left_over}
 
     @staticmethod
     def _progress(place: Path) -> int:
@@ -210,7 +211,7 @@ def main() -> None:
     parser.add_argument("--single", type=int, default=20, help="runs killed once, a quarter of them inside a save")
     parser.add_argument("--triple", type=int, default=0, help="runs killed three times")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--forget", default="", choices=["", "generators", "position", "memory"])
+    parser.add_argument("--forget", default="", help="what the last life of the trials does not restore, in turn")
     arguments = parser.parse_args()
     harness = Harness(arguments.world, arguments.folder, arguments.forget)
     for number in range(arguments.single + arguments.triple):

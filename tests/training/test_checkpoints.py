@@ -138,7 +138,7 @@ def run_child(*arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.Co
     )
 
 
-@pytest.mark.parametrize("limit", [1, 50_000, 150_000])
+@pytest.mark.parametrize("limit", [1, 150_000])
 def test_a_file_that_may_not_grow_stops_training_and_leaves_the_checkpoint_before_it(world, run, tmp_path, limit):
     """The limit on file size comes down after the second checkpoint, so the kernel refuses the third one's writes."""
     done = run_child(world, tmp_path / "run", "--limit-after", 8, "--limit", limit)
@@ -146,8 +146,7 @@ def test_a_file_that_may_not_grow_stops_training_and_leaves_the_checkpoint_befor
     assert "could not be written" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert sorted(path.name for path in (tmp_path / "run").glob("*step*")) == ["step-00000004", "step-00000008"]
-    again = run_child(world, tmp_path / "run")
-    assert again.returncode == 0, again.stderr
+    assert train(make_model(), make_batches(world), make_settings(), folder=tmp_path / "run").bit_exact
     for file in ("model.safetensors", "optimizer.safetensors", "train_log.jsonl"):
         assert (tmp_path / "run" / "step-00000012" / file).read_bytes() == (run / "step-00000012" / file).read_bytes()
 

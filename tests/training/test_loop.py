@@ -461,6 +461,7 @@ def compiled_run(folder: Path, environment: dict[str, str]) -> dict:
     environment = {
         **os.environ,
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache"),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         **environment,
     }

@@ -26,7 +26,6 @@ parser.add_argument("--limit", type=int, default=0, help="bytes a file may have 
 parser.add_argument("--fill-after", type=int, default=0, help="after this step's checkpoint fill the disk")
 parser.add_argument("--slow-evaluation", type=float, default=0, help="seconds an evaluation takes")
 parser.add_argument("--slow-step", type=float, default=0, help="seconds a forward pass takes more")
-parser.add_argument("--evaluate", action="store_true")
 arguments = parser.parse_args()
 torch.set_num_threads(1)
 
@@ -58,7 +57,7 @@ try:
         make_batches(arguments.world),
         make_settings(keep=3, steps=arguments.steps),
         folder=arguments.folder,
-        evaluate=evaluate if arguments.evaluate or arguments.slow_evaluation else None,
+        evaluate=evaluate if arguments.slow_evaluation else None,
         on_event=on_event,
         report=lambda done, total, line: print(f"step {done}", flush=True),
     )

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from guiju.model import Transformer
 from guiju.tokens import IGNORED
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 32 << 20
 """Size of one chunk's logits in float32: large enough for a full-speed product, small beside the model."""
 
 
@@ -54,21 +54,27 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
             to_hidden = torch.empty_like(hidden) if needs_gradient else None
             to_weight = torch.zeros_like(weight) if needs_gradient else None
+            rows = min(chunk_tokens, hidden.size(0))
+            room = torch.empty(rows, head.size(0), dtype=dtype, device=hidden.device)  # for each chunk's products
+            room_for_logs = torch.empty(rows, head.size(0), dtype=torch.float32, device=hidden.device)
             for start in range(0, hidden.size(0), chunk_tokens):
-                chunk = slice(start, start + chunk_tokens)
-                part, wanted = hidden[chunk].to(dtype), targets[chunk]
-                logs = (part @ head.t()).float().log_softmax(dim=-1)  # (n, V)
+                part = hidden[start : start + chunk_tokens].to(dtype)
+                wanted = targets[start : start + chunk_tokens]
+                logits, logs = room[: len(part)], room_for_logs[: len(part)]  # (n, V)
+                torch.mm(part, head.t(), out=logits)
+                torch.log_softmax(logits, dim=-1, dtype=torch.float32, out=logs)
                 counts = wanted != IGNORED
                 index = wanted.where(counts, 0)[:, None]
                 loss -= logs.gather(1, index).squeeze(1).where(counts, 0).sum()
                 if to_hidden is None or to_weight is None:
                     continue
-                slopes = logs.exp_()  # the softmax, and after the next line the gradient of the logits
-                slopes.scatter_add_(1, index, torch.full_like(index, -1, dtype=slopes.dtype))
+                # The softmax less 1 at the target: the gradient of the logits.
+                slopes = logs.exp_().scatter_add_(1, index, logs.new_full(index.shape, -1))
                 if not counts.all():
                     slopes[~counts] = 0
-                slopes = slopes.to(dtype)
-                to_hidden[chunk] = slopes @ head
+                if dtype != torch.float32:
+                    slopes = logits.copy_(slopes)
+                to_hidden[start : start + len(part)] = slopes @ head
                 if dtype == to_weight.dtype:
                     to_weight.addmm_(slopes.t(), part)
                 else:
