@@ -79,7 +79,9 @@ def findings_section(story: Story, audited: Audited, number: int) -> Html:
         rows = [(index, finding) for index, finding in audited.findings if finding.clause.chapter == key]
         if not rows:
             continue
-        heading = Text(f"{key}  {chapter.title}", f"{key}  {chapter.title_zh or chapter.title}")
+        # A number stands before its title; a word such as GV or B is told by the title already.
+        before = f"{key}  " if key[0].isdigit() else ""
+        heading = Text(f"{before}{chapter.title}", f"{before}{chapter.title_zh or chapter.title}")
         chapters.append(
             tag(
                 "div",
