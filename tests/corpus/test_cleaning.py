@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from guiju.corpus.characters import count_characters
-from guiju.corpus.quality import Languages, check_length, check_quality, check_repetition
+from guiju.corpus.quality import Languages, check_length, check_longest, check_quality, check_repetition
 from guiju.corpus.repair import (
     excerpt,
     normalise,
@@ -213,7 +213,7 @@ def test_counts_of_characters_equal_counting_one_by_one():
 
 def verdict(text: str, settings: CleaningSettings = SETTINGS) -> str | None:
     counts = count_characters([text])[0]
-    found = check_length(counts, settings) or check_quality(text, counts, settings)
+    found = check_longest(text, settings) or check_length(counts, settings) or check_quality(text, counts, settings)
     found = found or check_repetition(shingle_hashes(token_hashes(text), 5), settings)
     return found.rule if found else None
 

@@ -18,7 +18,7 @@ import numpy as np
 from guiju.corpus.characters import Characters, count_characters
 from guiju.corpus.contamination import NgramIndex
 from guiju.corpus.personal_data import find_personal_data, mask_personal_data
-from guiju.corpus.quality import Languages, check_length, check_quality, check_repetition
+from guiju.corpus.quality import Languages, check_length, check_longest, check_quality, check_repetition
 from guiju.corpus.repair import (
     Applied,
     normalise,
@@ -145,11 +145,11 @@ class Preparer:
                 limit = self._settings.max_document_bytes
                 why = f"{task.size_bytes} bytes are more than corpus.max_document_bytes ({limit})"
                 outcome.dropped = Applied("too-large", why, {"size_bytes": task.size_bytes})
-            else:
+            elif not outcome.drop("length", check_longest, outcome.text, self._settings.cleaning):
                 for stage, rule in self._repairs[task.source]:
                     outcome.take(stage, rule)
         began = time.process_time()
-        counts = count_characters([outcome.text for outcome in outcomes])
+        counts = count_characters(["" if outcome.dropped else outcome.text for outcome in outcomes])
         batch.seconds["quality"] += time.process_time() - began
         for task, outcome, counted in zip(portion, outcomes, counts, strict=True):
             if outcome.dropped is None:

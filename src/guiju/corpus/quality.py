@@ -30,13 +30,15 @@ _KIN = {
 }
 
 
+def check_longest(text: str, settings: CleaningSettings) -> Applied | None:
+    """Before anything else is done, because every further rule takes memory in proportion to the text."""
+    if len(text) <= settings.max_characters:
+        return None
+    why = f"{len(text)} characters are more than max_characters ({settings.max_characters})"
+    return Applied("too-long", why, {"characters": len(text)})
+
+
 def check_length(counts: Characters, settings: CleaningSettings) -> Applied | None:
-    if counts.characters > settings.max_characters:
-        return Applied(
-            "too-long",
-            f"{counts.characters} characters are more than max_characters ({settings.max_characters})",
-            {"characters": counts.characters},
-        )
     if counts.solid < settings.min_characters:
         return Applied(
             "too-short",

@@ -151,7 +151,7 @@ class CleaningSettings:
     min_characters: int = 20
     """Shorter documents are dropped; counted without white space."""
     max_characters: int = 2_000_000
-    """Longer documents are dropped."""
+    """Longer documents, as they are read, are dropped: it bounds the memory."""
     detect_language: bool = True
     """Drop a document that is surely in another language than its source states."""
     language_confidence: float = 0.9
@@ -279,7 +279,7 @@ class CorpusSettings:
     max_document_bytes: int = 16 * 1024 * 1024
     """A longer document, or a longer line of jsonl, is dropped while it is read: it bounds the memory."""
     processes: int = 0
-    """Worker processes; 0 for one a core, and none where the input is small. They do not change the result."""
+    """Worker processes; 0 for one a core, at most four, and none where the input is small. The result is the same."""
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -40,7 +40,8 @@ class ShownDocument:
         lines = self._lines()
         if self.content is not None:
             lines += ["", self.content if len(self.content) <= 600 else self.content[:600] + " [...]"]
-        return "\n".join(lines)
+        # What a source holds must not steer the terminal that it is shown on.
+        return "".join(c if c.isprintable() or c in "\n\t\u3000" else "\ufffd" for c in "\n".join(lines))
 
 
 def show_document(folder: Path, document: str) -> ShownDocument:

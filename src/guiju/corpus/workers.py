@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 
 SMALL_BYTES = 8 << 20
 """Less input than this is not worth starting processes for."""
+MOST_UNASKED = 4
+"""Each takes some 150 MB: with more, a gigabyte of text would take more than a gigabyte of memory."""
 
 
 class Workers:
@@ -71,7 +73,7 @@ def how_many(processes: int, input_bytes: int) -> int:
     """The number of processes to work with; 1 means this one alone."""
     if processes:
         return processes
-    return 1 if input_bytes < SMALL_BYTES else len(os.sched_getaffinity(0))
+    return 1 if input_bytes < SMALL_BYTES else min(MOST_UNASKED, len(os.sched_getaffinity(0)))
 
 
 def _start(start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
