@@ -1,6 +1,7 @@
 """Sources become a corpus: licence register, cleaning, deduplication, masking of personal data, inspection, split."""
 
 from guiju.corpus.building import CorpusReport, build_corpus
+from guiju.corpus.contamination import NgramIndex, Overlap
 from guiju.corpus.inspection import Judgement, read_verdicts
 from guiju.corpus.personal_data import KINDS, Span, find_personal_data, mask_personal_data
 from guiju.corpus.settings import (
@@ -22,6 +23,8 @@ __all__ = [
     "DuplicateSettings",
     "InspectionSettings",
     "Judgement",
+    "NgramIndex",
+    "Overlap",
     "ShownDocument",
     "SourceSettings",
     "Span",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from guiju.corpus.inspecting import Inspection
-from guiju.corpus.settings import CorpusSettings
+from guiju.corpus.settings import CorpusSettings, SourceSettings
 from guiju.corpus.spill import Spill
 from guiju.corpus.writing import Fates, Written
 from guiju.storage import write_json
@@ -17,6 +18,9 @@ from guiju.storage import write_json
 # Finance, identity documents: what the standard on sensitive personal information (GB/T 45574) counts in.
 SENSITIVE_KINDS = ("cn-identity", "cn-bank-card", "cn-passport", "card", "iban")
 FORMAT = 1
+
+Kept = dict[str, dict[str, Counter[str]]]
+"""Source -> language -> documents, characters and bytes that are kept."""
 
 
 def report_of(
@@ -35,7 +39,7 @@ def report_of(
         counts = written.by_source.get(entry["name"], Counter())
         entry["documents"] = {key: counts[key] for key in ("documents", "kept", "changed", "dropped")}
         entry["kept_characters"] = sum(cell["characters"] for cell in kept.get(entry["name"], {}).values())
-    measurements = _measurements(settings, spill, fates, written, inspection, entries, kept, evaluation)
+    measurements = _measurements(settings, spill, fates, written, inspection, kept, evaluation)
     splits = _splits(spill, fates)
     summary = {
         "format": FORMAT,
@@ -75,9 +79,8 @@ def report_of(
     }
 
 
-def _kept_by_source(spill: Spill, fates: Fates) -> dict[str, dict[str, Counter[str]]]:
-    """Source -> language -> documents, characters and bytes that are kept."""
-    found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+def _kept_by_source(spill: Spill, fates: Fates) -> Kept:
+    found: Kept = defaultdict(lambda: defaultdict(Counter))
     for survivor in np.flatnonzero(fates.kept).tolist():
         cell = found[spill.source_names[spill.sources[survivor]]][spill.language_names[spill.languages[survivor]]]
         cell["documents"] += 1
@@ -133,20 +136,35 @@ def _measurements(
     fates: Fates,
     written: Written,
     inspection: Inspection,
-    entries: list[dict[str, Any]],
-    kept: dict[str, dict[str, Counter[str]]],
+    kept: Kept,
     evaluation: dict[str, Any],
 ) -> list[dict[str, Any]]:
+    total = sum(cell["documents"] for cells in kept.values() for cell in cells.values())
+    measured = [
+        *_register_measurements(settings, kept),
+        _diversity(settings, kept),
+        _mix(settings, kept),
+        *_personal_measurements(settings, spill, total),
+        _repetition(settings, spill, fates, written),
+        *_filter_measurements(settings, spill, written, inspection, total),
+        _quality(spill, fates, written, kept),
+    ]
+    if evaluation:
+        measured.append(_contamination(written, evaluation))
+    return measured
+
+
+def _register_measurements(settings: CorpusSettings, kept: Kept) -> list[dict[str, Any]]:
+    """What share of the kept documents has what the register asks of its source."""
     sources = {source.name: source for source in settings.sources}
     documents = {name: sum(cell["documents"] for cell in cells.values()) for name, cells in kept.items()}
-    total = sum(documents.values())
 
-    def having(holds: Any, among: Any = lambda source: True) -> tuple[int, int]:
-        chosen = {name: count for name, count in documents.items() if among(sources[name])}
+    def having(holds: Callable[[SourceSettings], bool], kind: str | None = None) -> tuple[int, int]:
+        chosen = {name: count for name, count in documents.items() if kind in (None, sources[name].kind)}
         return sum(count for name, count in chosen.items() if holds(sources[name])), sum(chosen.values())
 
-    accepted = {entry["name"]: entry["accept_without"] for entry in entries if entry["missing"]}
-    measured = [
+    accepted = {name: source.accept_without for name, source in sources.items() if source.missing}
+    return [
         _rate(
             "license_coverage",
             "kept documents whose source has a recorded licence",
@@ -163,79 +181,72 @@ def _measurements(
             having(lambda source: not source.missing),
             {"accepted_without": accepted, "sources": len(sources)},
         ),
-        _diversity(settings, kept),
-        _mix(settings, kept),
-        *_personal_measurements(settings, spill, total),
-        _rate(
-            "dedup_ratio",
-            "documents dropped because an earlier one is equal or alike",
-            (written.dropped_by["duplicate"] + written.dropped_by["near-duplicate"], spill.documents),
-            {
-                "duplicate": written.dropped_by["duplicate"],
-                "near_duplicate": written.dropped_by["near-duplicate"],
-                "jaccard_threshold": settings.duplicates.threshold,
-                "chance_of_finding_a_pair_at_the_threshold": round(
-                    settings.duplicates.found(settings.duplicates.threshold), 6
-                ),
-                "comparisons_passed_over": fates.passed_over,
-            },
-        ),
-        _rate(
-            "corpus_filter_coverage",
-            "kept documents that passed every automatic filter; keyword and classifier filters are not among them yet",
-            (total, total),
-            {
-                "filters": filters_run(settings),
-                "absent": ["keyword", "classifier"],
-                "input_documents": spill.documents,
-                "dropped_by": dict(sorted(written.dropped_by.items())),
-            },
-        ),
-        _rate(
-            "corpus_technical_sample_pass_rate",
-            "drawn documents that pass all rules once more; keyword and classifier filters are not among them yet",
-            (inspection.passed, inspection.judged),
-            {
-                "filters": filters_run(settings),
-                "absent": ["keyword", "classifier"],
-                "population": total,
-                "seed": inspection.sample["seed"],
-                "failed_by": dict(sorted(inspection.failed_by.items())),
-                "population_sha256": inspection.sample["population_sha256"],
-            },
-            sampled=True,
-        ),
         _rate(
             "user_data_consent_coverage",
             "kept documents from users' input whose source has a record of their authorisation",
-            having(lambda source: bool(source.consent.strip()), lambda source: source.kind == "user-input"),
+            having(lambda source: bool(source.consent.strip()), "user-input"),
             {},
         ),
         _rate(
             "robots_optout_respected",
             "kept self-collected documents whose source has a record of collection and of honoured opt-outs",
-            having(
-                lambda source: bool(source.collection_record.strip()), lambda source: source.kind == "self-collected"
-            ),
+            having(lambda source: bool(source.collection_record.strip()), "self-collected"),
             {"addresses_examined": False},
         ),
-        _quality(spill, fates, written, kept),
     ]
-    if settings.evaluation_files:
-        measured.append(
-            _rate(
-                "contamination_rate",
-                f"evaluation items that share a run of {evaluation['size']} tokens with a kept document",
-                (evaluation["items_left"], evaluation["items"]),
-                {
-                    "items_found_before_dropping": evaluation["items_found"],
-                    "documents_dropped": written.dropped_by["contamination"],
-                    "files": evaluation["files"],
-                    "items_too_short": evaluation["items_too_short"],
-                },
-            )
-        )
-    return measured
+
+
+def _filter_measurements(
+    settings: CorpusSettings, spill: Spill, written: Written, inspection: Inspection, total: int
+) -> list[dict[str, Any]]:
+    """The filters that ran are named, and so are those that a standard asks for and that are not there."""
+    filters = {"filters": filters_run(settings), "absent": ["keyword", "classifier"]}
+    return [
+        _rate(
+            "corpus_filter_coverage",
+            "kept documents that passed every automatic filter; keyword and classifier filters are not among them yet",
+            (total, total),
+            filters | {"input_documents": spill.documents, "dropped_by": dict(sorted(written.dropped_by.items()))},
+        ),
+        _rate(
+            "corpus_technical_sample_pass_rate",
+            "drawn documents that pass all rules once more; keyword and classifier filters are not among them yet",
+            (inspection.passed, inspection.judged),
+            filters
+            | {
+                "population": total,
+                "population_sha256": inspection.sample["population_sha256"],
+                "seed": inspection.sample["seed"],
+                "failed_by": dict(sorted(inspection.failed_by.items())),
+            },
+            sampled=True,
+        ),
+    ]
+
+
+def _repetition(settings: CorpusSettings, spill: Spill, fates: Fates, written: Written) -> dict[str, Any]:
+    equal, alike = written.dropped_by["duplicate"], written.dropped_by["near-duplicate"]
+    threshold = settings.duplicates.threshold
+    details = {
+        "duplicate": equal,
+        "near_duplicate": alike,
+        "jaccard_threshold": threshold,
+        "chance_of_finding_a_pair_at_the_threshold": round(settings.duplicates.found(threshold), 6),
+        "comparisons_passed_over": fates.passed_over,
+    }
+    what = "documents dropped because an earlier one is equal or alike"
+    return _rate("dedup_ratio", what, (equal + alike, spill.documents), details)
+
+
+def _contamination(written: Written, evaluation: dict[str, Any]) -> dict[str, Any]:
+    details = {
+        "items_found_before_dropping": evaluation["items_found"],
+        "documents_dropped": written.dropped_by["contamination"],
+        "files": evaluation["files"],
+        "items_too_short": evaluation["items_too_short"],
+    }
+    what = f"evaluation items that share a run of {evaluation['size']} tokens with a kept document"
+    return _rate("contamination_rate", what, (evaluation["items_left"], evaluation["items"]), details)
 
 
 def _rate(
@@ -267,7 +278,7 @@ def _quantity(measure: str, what: str, value: float | int | None, unit: str, det
     }
 
 
-def _diversity(settings: CorpusSettings, kept: dict[str, dict[str, Counter[str]]]) -> dict[str, Any]:
+def _diversity(settings: CorpusSettings, kept: Kept) -> dict[str, Any]:
     table: defaultdict[str, list[str]] = defaultdict(list)
     for source in settings.sources:
         for language in sorted(kept.get(source.name, {})):
@@ -283,7 +294,7 @@ def _diversity(settings: CorpusSettings, kept: dict[str, dict[str, Counter[str]]
     )
 
 
-def _mix(settings: CorpusSettings, kept: dict[str, dict[str, Counter[str]]]) -> dict[str, Any]:
+def _mix(settings: CorpusSettings, kept: Kept) -> dict[str, Any]:
     regions: defaultdict[str, Counter[str]] = defaultdict(Counter)
     countries: defaultdict[str, Counter[str]] = defaultdict(Counter)
     languages: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -342,7 +353,7 @@ def _personal_measurements(settings: CorpusSettings, spill: Spill, total: int) -
     ]
 
 
-def _quality(spill: Spill, fates: Fates, written: Written, kept: dict[str, dict[str, Counter[str]]]) -> dict[str, Any]:
+def _quality(spill: Spill, fates: Fates, written: Written, kept: Kept) -> dict[str, Any]:
     stayed = written.verdicts["kept"] + written.verdicts["changed"]
     details = {
         "splits": _splits(spill, fates),
