@@ -236,10 +236,25 @@ def test_a_pickle_is_found_under_any_name_and_no_other_file_is_taken_for_one(tmp
     (folder / "empty").write_bytes(b"")
     with zipfile.ZipFile(folder / "docs.zip", "w") as archive:
         archive.writestr("readme.txt", "plain")
+    text = b"{}" + b" " * (0x280580 - 2)  # its length in eight bytes begins as a pickle does
+    (folder / "b.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     assert pickles(folder)["value"] == 0
     for protocol in range(6):
         suffix = ".safetensors" if protocol > 1 else ".bin"
         (folder / f"p{protocol}{suffix}").write_bytes(pickle.dumps(Tempting(), protocol=protocol))
     with zipfile.ZipFile(folder / "pytorch_model.dat", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Tempting()))
-    assert pickles(folder)["value"] == 7
+    with zipfile.ZipFile(folder / "weights.zip", "w") as archive:
+        archive.writestr("archive/numbers", pickle.dumps(Tempting()))
+    assert pickles(folder)["value"] == 8
+
+
+def test_an_archive_that_cannot_be_looked_into_is_refused(tmp_path):
+    folder = model_folder(tmp_path / "model", {"a": [2]})
+    with zipfile.ZipFile(folder / "weights.zip", "w") as archive:
+        archive.writestr("numbers", bytes(100))
+    data = bytearray((folder / "weights.zip").read_bytes())
+    data[0:4] = b"XXXX"  # the member's own mark
+    (folder / "weights.zip").write_bytes(data)
+    with pytest.raises(ModelError, match=r"weights\.zip"):
+        pickles(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickletools
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ MAX_HEADER_BYTES = 100_000_000
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 """Suffixes under which the field ships pickles. The content decides; a suffix alone does not."""
+
+INSTRUCTIONS = frozenset(opcode.code for opcode in pickletools.opcodes)
+"""What may stand in a pickle after its opening mark."""
 
 
 def measure_model_folder(folder: Path) -> Iterator[dict[str, Any]]:
@@ -86,18 +90,45 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _is_pickle(path: Path) -> bool:
-    """A pickle by its first and last bytes (protocol 2 and later), or a zip archive that holds one, as torch writes."""
+    """A pickle by its first bytes, or a zip archive that holds one, as torch writes."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith((".pkl", ".pickle")) for name in archive.namelist())
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return any(_archived_pickle(archive, name) for name in archive.namelist())
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as problem:
+            way_out = "unpack it, or leave it out"
+            raise ModelError(f"{path} is an archive that cannot be looked into ({problem}); {way_out}") from None
     size_bytes = path.stat().st_size
     if size_bytes < 3:
         return False
     with path.open("rb") as file:
-        start = file.read(2)
+        start = file.read(3)
         file.seek(-1, 2)
         end = file.read(1)
-    if start[:1] == b"\x80" and start[1] in range(1, 6):
-        return True  # whatever follows: torch's older files hold several pickles and end in raw storage
+    if _begins_as_pickle(start):
+        return not _is_safetensors(path)  # whose first bytes are a length, and may be anything
     # Protocols 0 and 1 have no opening mark. They end in a dot; the suffix must say the rest.
     return end == b"." and path.suffix in PICKLE_SUFFIXES
+
+
+def _archived_pickle(archive: zipfile.ZipFile, name: str) -> bool:
+    if name.endswith((".pkl", ".pickle")):
+        return True
+    with archive.open(name) as member:
+        return _begins_as_pickle(member.read(3))
+
+
+def _begins_as_pickle(start: bytes) -> bool:
+    """The opening mark of protocol 2 or later, and an instruction after it.
+
+    What follows is not looked at: torch's older files hold several pickles, and end in raw numbers.
+    """
+    return len(start) == 3 and start[0] == 0x80 and start[1] in range(2, 6) and chr(start[2]) in INSTRUCTIONS
+
+
+def _is_safetensors(path: Path) -> bool:
+    try:
+        _header(path)
+    except ModelError:
+        return False
+    return True
