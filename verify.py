@@ -62,7 +62,7 @@ def unbase64(text):
     need(base64.b64encode(raw).decode() == text, "its base64 has stray bits")
     return raw
 def read_key(data):
-    found = re.fullmatch(r"([!-*,-~]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})\n", data.decode("utf-8", "replace"))
+    found = re.fullmatch(r"([!-*,-~]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})\n", data.decode())
     need(found, "it is no line NAME+HASH+KEY")
     raw = unbase64(found[3])
     own_hash = hashlib.sha256(found[1].encode() + b"\n" + raw).hexdigest()[:8]
@@ -70,7 +70,7 @@ def read_key(data):
     return found[1], found[0][:-1], raw[1:], bytes.fromhex(found[2])
 def read_note(data, key):
     form = "(([^\n]+)\n([1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n)\n\u2014 ([^ \n]+) ([A-Za-z0-9+/]{91}=)\n"
-    found = re.fullmatch(form, data.decode("utf-8", "replace"))
+    found = re.fullmatch(form, data.decode())
     need(found and found[5] == found[2], "it is no signed note")
     signature = unbase64(found[6])
     need(not key or found[2] == key[0], f"it is about {found[2]}, and this is another run")

@@ -67,7 +67,7 @@ class CanonicalReader:
 
     def __init__(self) -> None:
         self._long_way = False
-        self._decoder = json.JSONDecoder(parse_int=_whole_number, parse_float=self._number, parse_constant=_no_constant)
+        self._decoder = json.JSONDecoder(parse_int=self._integer, parse_float=self._number, parse_constant=_no_constant)
         self._encode = json.JSONEncoder(
             ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False, allow_nan=False
         ).encode
@@ -93,6 +93,12 @@ class CanonicalReader:
         if again != line:  # also where a key stood twice: one of them is gone
             raise ValueError("it is JSON, but not in canonical form")
         return data
+
+    def _integer(self, literal: str) -> int | float:
+        value = _whole_number(literal)
+        if isinstance(value, float):
+            self._long_way = True
+        return value
 
     def _number(self, literal: str) -> float:
         value = _finite_number(literal)
