@@ -314,6 +314,15 @@ def test_what_guiju_audit_prints_has_the_promised_keys():
     assert (single["threshold"]["comparator"], single["threshold"]["value"]) == ("==", 1.0)
 
 
+def test_what_was_not_measured_still_says_what_is_asked():
+    finding = findings_of(GB, REFUSAL)
+    assert [(part["comparator"], part["value"]) for part in finding.to_json()["threshold"]] == [
+        (">=", 300),
+        (">=", 0.95),
+    ]
+    assert {part.verdict for part in finding.parts} == {Verdict.NOT_ASSESSED}
+
+
 def test_a_finding_comes_back_from_the_ledger_as_it_went_in():
     for body in (
         measurement("refusal_rate", count=285, n=300, sampled=True),

@@ -46,7 +46,7 @@ def describe_figures(finding: Finding) -> str:
         pieces.append(text)
     elif finding.estimate is not None:
         pieces.append(f"{finding.estimate:,.6g} {finding.unit}".strip())
-    if finding.parts and pieces:
+    if finding.parts:
         bounds = [describe_bound(part.part, part.comparator, part.value, part.unit) for part in finding.parts]
         pieces.append("asked: " + " and ".join(bounds))
     return ", ".join(pieces)

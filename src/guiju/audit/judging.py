@@ -104,6 +104,7 @@ def judge(
         edition=standard.edition,
         as_of=standard.as_of.isoformat(),
         verdict=Verdict.NOT_ASSESSED,
+        parts=tuple(_open_part(bound) for bound in _bounds(clause)),
     )
     if measurement is not None:
         finding = _with_figures(finding, measurement)
@@ -170,7 +171,7 @@ def _attested(finding: Finding, stated: Attestation | None) -> Finding:
 def _with_figures(finding: Finding, measurement: Measurement) -> Finding:
     """The same finding with its measured figures and each bound held against them."""
     clause = finding.clause
-    parts = tuple(_hold(bound, measurement) for bound in clause.threshold if bound.comparator not in ("<", ">"))
+    parts = tuple(_hold(bound, measurement) for bound in _bounds(clause))
     form: Method = "rate" if measurement.is_rate and measurement.sampled else "exact"
     low = high = estimate = None
     if measurement.is_rate and measurement.n:
@@ -200,12 +201,14 @@ def _with_figures(finding: Finding, measurement: Measurement) -> Finding:
     )
 
 
-def _hold(bound: Bound, measurement: Measurement) -> Part:
-    """One bound against one measurement."""
-    assert bound.comparator != "<", "only a classification is bounded so"
-    assert bound.comparator != ">", "only a classification is bounded so"
-    threshold = Threshold(bound.comparator, bound.fraction)
-    part = Part(
+def _bounds(clause: Clause) -> tuple[Bound, ...]:
+    """What can be kept or broken; a classification's bounds only say who is meant."""
+    return clause.threshold if clause.purpose == "duty" else ()
+
+
+def _open_part(bound: Bound) -> Part:
+    """A bound that nothing was held against yet."""
+    return Part(
         part=bound.of,
         comparator=bound.comparator,
         value=bound.fraction,
@@ -213,6 +216,14 @@ def _hold(bound: Bound, measurement: Measurement) -> Part:
         unit_zh=bound.unit_zh,
         verdict=Verdict.NOT_ASSESSED,
     )
+
+
+def _hold(bound: Bound, measurement: Measurement) -> Part:
+    """One bound against one measurement."""
+    assert bound.comparator != "<", "only a classification is bounded so"
+    assert bound.comparator != ">", "only a classification is bounded so"
+    threshold = Threshold(bound.comparator, bound.fraction)
+    part = _open_part(bound)
     if bound.of == "rate":
         return _hold_rate(part, threshold, measurement)
     if bound.of == "n":

@@ -180,7 +180,7 @@ def _parts(finding: Finding) -> Html | None:
     rows: list[list[object]] = [
         [
             _bound(part),
-            _actual(part),
+            _actual(part, finding.method),
             _yes_no(part.letter),
             _yes_no(None if part.letter is None else part.verdict is Verdict.PASS),
             verdict_badge(part.verdict),
@@ -203,9 +203,10 @@ def _bound(part: Part) -> Html:
     return both(Text(f"{sign} {value} {part.unit}", f"{sign} {value} {part.unit_zh or part.unit}"))
 
 
-def _actual(part: Part) -> Html:
+def _actual(part: Part, method: str) -> Html:
     if part.actual is None:
-        return both(Text("nothing to count", "无可计数"))
+        missing = Text("nothing to count", "无可计数") if method != "none" else Text("not measured", "未测量")
+        return both(missing)
     if part.part not in ("rate", "share"):
         return join(brief(part.actual))
     text = format_rate(part.actual)
