@@ -10,7 +10,7 @@ from typing import Any
 
 from guiju.audit.findings import Finding, Method, Part, worst
 from guiju.audit.measures import MEASURES, not_measured
-from guiju.audit.notes import NOTHING, Note
+from guiju.audit.notes import Note
 from guiju.standards import Bound, Clause, Standard
 from guiju.statistics import Threshold, Verdict, clopper_pearson, exact_verdict, meets_letter, rate_verdict
 
@@ -158,7 +158,7 @@ def _measured(finding: Finding, measurement: Measurement | None) -> tuple[Verdic
             "已测量；条款未规定数值，须由人判断是否足够。",
         )
     verdict = worst([part.verdict for part in finding.parts])
-    return verdict, _OTHER_SHAPE if verdict is Verdict.NOT_ASSESSED else NOTHING
+    return verdict, _SAID[verdict]
 
 
 def _attested(finding: Finding, stated: Attestation | None) -> Finding:
@@ -312,6 +312,14 @@ _NOTHING_TO_COUNT = Note(
 _OTHER_SHAPE = Note(
     "The record does not hold the figure that the clause's bound is about.", "记录中没有该条款阈值所针对的数字。"
 )
+_SAID = {
+    Verdict.PASS: Note("Every bound is kept.", "各项要求均已满足。"),
+    Verdict.FAIL: Note("At least one bound is broken.", "至少一项要求未满足。"),
+    Verdict.INCONCLUSIVE: Note(
+        "The interval lies on both sides of what is asked: more must be measured.", "置信区间跨越要求值，须扩大样本。"
+    ),
+    Verdict.NOT_ASSESSED: _OTHER_SHAPE,
+}
 _FILTER_NAMES_ZH = {
     "keyword": "关键词",
     "classifier": "分类模型",
