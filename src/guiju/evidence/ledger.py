@@ -104,7 +104,7 @@ class Ledger:
             for record in records:
                 entry = self._entry(record, actor, frontier.size, previous, time)
                 line = canonical_json(entry)
-                if len(line) > ENTRY_LIMIT_BYTES:
+                if len(line) >= ENTRY_LIMIT_BYTES:
                     raise EvidenceError(
                         f"an entry of {len(line)} bytes is longer than {ENTRY_LIMIT_BYTES}: write the data to a file "
                         "of the run, and its digest into the entry"
@@ -310,7 +310,7 @@ class Ledger:
 def complete_lines(path: Path) -> Iterator[bytes]:
     """The lines of a ledger that end in a newline, which is kept."""
     with path.open("rb") as file:
-        while line := file.readline(ENTRY_LIMIT_BYTES + 1):
+        for line in file:
             if not line.endswith(b"\n"):
                 return
             yield line
@@ -354,7 +354,7 @@ def check_format(folder: Path) -> None:
         raise EvidenceError(
             f"{folder.parent} holds a ledger whose first entry cannot be read. guiju verify {folder.parent} tells more"
         ) from None
-    if version != FORMAT:
+    if type(version) is not int or version != FORMAT:
         raise EvidenceError(
             f"{folder.parent} was written by another version of guiju (ledger format {version!r}, this one knows "
             f"{FORMAT}); use the guiju that wrote it, or start a new run in another folder"

@@ -15,7 +15,7 @@ FORMAT = 1
 """The version of everything in `ledger/`. A reader refuses any other."""
 
 ENTRY_LIMIT_BYTES = 4 << 20
-"""No line is longer; what is large belongs into a file whose digest the entry holds."""
+"""No line is longer, newline included; what is large belongs into a file whose digest the entry holds."""
 
 FIRST_PREVIOUS = "0" * 64
 _KEYS = {"index", "time", "kind", "actor", "reason", "inputs", "outputs", "body", "previous"}

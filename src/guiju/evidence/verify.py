@@ -186,8 +186,8 @@ class _Check:
         """Every file of the run against the digest that an entry gives it; returns how many were read."""
         found = set()
         for path, place, problem in _walk(self.folder):
-            if problem is None and path in (ENTRIES_FILE, NOTE_FILE, KEYS_FILE):
-                continue
+            if path in (ENTRIES_FILE, NOTE_FILE, KEYS_FILE):
+                continue  # these were looked at when they were read
             digest, entry = self.manifest.get(path, (None, None))
             found.add(path)
             if problem is None and digest is None:
@@ -273,8 +273,7 @@ class _Check:
     def _lines(self) -> Iterator[bytes]:
         try:
             with _open_plain(self.folder / ENTRIES_FILE) as file:
-                while line := file.readline(ENTRY_LIMIT_BYTES + 1):
-                    yield line
+                yield from file
         except OSError as error:
             self.add(None, ENTRIES_FILE, f"it cannot be read: {error.strerror}")
 
@@ -327,7 +326,7 @@ class _Chain:
 
 def _read_line(reader: CanonicalReader, line: bytes) -> tuple[Any, str | None]:
     """The data of a line, or what is wrong with its form."""
-    if not line.endswith(b"\n"):
+    if not line.endswith(b"\n") or len(line) > ENTRY_LIMIT_BYTES:
         return None, "it is cut off, or too long"
     try:
         data = reader.read(line[:-1])
