@@ -29,9 +29,9 @@ def run_facts(
     settings: TrainingSettings,
     device: torch.device,
     dtype: str,
-    compiled: bool,
+    arithmetic: Mapping[str, str | bool],
 ) -> dict[str, Any]:
-    """What a checkpoint's manifest says about the run."""
+    """What a checkpoint's manifest says about the run; `arithmetic` is what this process chose of how it computes."""
     weights = {name: list(weight.shape) for name, weight in model.named_parameters()}
     return {
         "settings": {name: value for name, value in to_mapping(settings).items() if name not in FREE_SETTINGS},
@@ -39,7 +39,7 @@ def run_facts(
         "shape": {name: value for name, value in asdict(model.config).items() if name != "stop_ids"},
         "weights": sha256_bytes(json.dumps(weights, sort_keys=True).encode()),
         "dtype": dtype,
-        "environment": {**arithmetic_environment(device), "compiled": compiled},
+        "environment": {**arithmetic_environment(device), **arithmetic},
     }
 
 

@@ -87,6 +87,7 @@ def train(
         signals = stack.enter_context(StopSignals())
         run.start()
         stack.callback(run.close)
+        stack.enter_context(devices.float32_products(run.library))
         return run.go(signals)
 
 
@@ -129,6 +130,7 @@ class _Run:
         torch.manual_seed(self.settings.seed)
         found = checkpoints.newest_checkpoint(self.folder)
         self.dtype = self._dtype(found)
+        self.library = self._library(found)
         self.compiled = self._compiles()
         self._hidden: Callable[..., Tensor] = self.model.hidden
         if self.compiled:
@@ -137,7 +139,8 @@ class _Run:
         self.optimizer = make_optimizer(self.model, self.settings)
         data = dict(self.batches.identity())
         self._require_fit(data)
-        self.facts = run_facts(self.model, data, self.settings, self.device, self.dtype, self.compiled)
+        arithmetic = {"compiled": self.compiled, "float32_library": self.library}
+        self.facts = run_facts(self.model, data, self.settings, self.device, self.dtype, arithmetic)
         if found is None:
             self._require_space()
             write_bytes(self.log_path, b"")
@@ -167,6 +170,14 @@ class _Run:
         if found is not None:  # measured once: a second measurement might say otherwise, and change the bits
             return str(found.manifest.get("dtype", "float32"))
         return str(devices.fastest_dtype(self.device)).removeprefix("torch.")
+
+    def _library(self, found: checkpoints.Found | None) -> devices.Library:
+        """What multiplies float32 matrices: measured once, as the dtype is."""
+        saved = None if found is None else found.manifest["environment"].get("float32_library")
+        for library in devices.float32_libraries(self.device):
+            if library == saved:
+                return library
+        return devices.float32_library(self.device)
 
     def _compiles(self) -> bool:
         if not self.settings.compile:
