@@ -206,10 +206,10 @@ def check_finding(f, index, seen):
     need(f["meets_letter"] in (None, bool(held) and all(keeps for _, keeps in held)), "its meets_letter is wrong")
     need(f["supported"] in (None, by_figures == "pass"), "its supported is wrong")
     unsure, verdict = f["confidence"] == "low" and not f["verified_by"], f["verdict"]
-    if verdict in ("not-assessed", "needs-person"):  # to hold a verdict back takes a written reason
-        good = by_figures in (None, verdict) or f["note"] or unsure
+    if unsure or verdict in ("not-assessed", "needs-person"):  # to hold a verdict back takes a written reason
+        good = verdict == "not-assessed" if unsure else by_figures in (None, verdict) or f["note"]
     else:
-        good = not unsure and verdict in ((by_person,) if f["method"] == "attested" else (by_figures, by_both))
+        good = verdict in ((by_person,) if f["method"] == "attested" else (by_figures, by_both))
     need(good, f"it says {verdict}, the figures {by_figures}, a person {by_person}" + ", of low confidence" * unsure)
 
 # ---- the run

@@ -175,11 +175,12 @@ def resigned(run: Path, index: int, **changes: object) -> None:
     [
         {"kind": "rumour"}, {"kind": 1}, {"kind": "run-created"}, {"time": "2026-01-31 00:00:00.000000Z"},
         {"time": "2026-02-31T00:00:00.000000Z"}, {"time": "2999-01-01T00:00:00Z"}, {"time": 5}, {"actor": None},
-        {"time": "2999-01-01T25:00:00.000000Z"}, {"time": "٢٩٩٩-01-01T00:00:00.000000Z"}, {"reason": ["x"]}, {"body": []},
+        {"time": "2999-01-01T25:00:00.000000Z"}, {"time": "٢٩٩٩-01-01T00:00:00.000000Z"}, {"reason": ["x"]},
         {"inputs": {"a": "short"}}, {"inputs": {"a": None}}, {"inputs": []}, {"outputs": {"a": "F" * 64}},
         {"outputs": {"../a": None}}, {"outputs": {"/a": None}}, {"outputs": {"a//b": None}}, {"outputs": {"": None}},
         {"outputs": {"./a": None}}, {"outputs": {"a/": None}}, {"outputs": {"ledger/note": None}}, {"body": None},
-        {"outputs": {"ledger": None}}, {"outputs": {"a\0": None}}, {"outputs": {"a": 5}}, {"outputs": None}, {"extra": 1},
+        {"outputs": {"ledger": None}}, {"outputs": {"a\0": None}}, {"outputs": {"a": 5}}, {"outputs": None},
+        {"extra": 1}, {"body": []},
     ],
 )  # fmt: skip
 def test_an_entry_of_another_form_is_found_even_under_a_good_signature(run, changes):
@@ -208,7 +209,8 @@ def test_a_measurement_of_another_form_is_found(run):
     assert verify_both(run).ok
     for changes in [
         {"count": 3}, {"count": -1}, {"count": 1.5}, {"count": True}, {"n": None}, {"n": "2"}, {"sampled": 1},
-        {"value": []}, {"value": True}, {"details": []}, {"unit": None}, {"what": 3}, {"measure": None}, {"n": 10**7 + 1},
+        {"value": []}, {"value": True}, {"details": []}, {"unit": None}, {"what": 3}, {"measure": None},
+        {"n": 10**7 + 1},
     ]:  # fmt: skip
         with Run.open(run) as opened, pytest.raises(EvidenceError, match="cannot go into the ledger"):
             opened.append(Kind.MEASUREMENT, {**whole, **changes}, reason="")

@@ -106,7 +106,7 @@ def _verdict_problem(
     body: Mapping[str, Any], measurement: Mapping[str, Any] | None, stated: Mapping[str, Any] | None
 ) -> str | None:
     verdict = Verdict(body["verdict"])
-    if body["confidence"] == "low" and not body["verified_by"] and verdict not in _OPEN:
+    if body["confidence"] == "low" and not body["verified_by"] and verdict is not Verdict.NOT_ASSESSED:
         return f"it says {verdict} on a clause of low confidence that nobody has verified"
     parts = _parts(body["threshold"])
     held = [_held(part, measurement) for part in parts]
@@ -118,7 +118,8 @@ def _verdict_problem(
         return "its supported does not follow from the figures"
     if verdict in _OPEN:
         # Holding back a verdict is allowed where a reason is written down; claiming one is not.
-        excused = body["note"] or (body["confidence"] == "low" and not body["verified_by"])
+        unverified = body["confidence"] == "low" and not body["verified_by"]
+        excused = body["note"] or unverified
         return None if by_figures in (None, verdict) or excused else f"the figures say {by_figures}, it says {verdict}"
     if body["method"] == "attested":
         allowed = {by_person}
