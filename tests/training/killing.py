@@ -1,9 +1,9 @@
 """Kills training at random moments, lets it go on, and compares what it ends with to an undisturbed run, bit for bit.
 
 Run as a program: it imports torch once and forks a child a life, so that a kill costs what training costs, not what
-Python's start costs. Prints a line of JSON a trial. Three quarters of the runs are killed from outside after a random
-delay; a quarter kill themselves inside a save: the child counts what touches the disk there, and dies before, after or
-half-way through the k-th such call.
+Python's start costs. Prints a line of JSON a trial. Three quarters of the runs are killed from outside, a random time
+after a random step; a quarter kill themselves inside a save: the child counts what touches the disk there, and dies
+before, after or half-way through the k-th such call.
 """
 
 from __future__ import annotations
@@ -101,8 +101,18 @@ def forget(what: str) -> None:
         moving.restore_optimizer = lambda *_: None
 
 
-def live(world: Path, folder: Path, variant: str, kill_at: int | None = None, count_to: int | None = None) -> None:
-    """One life of a training process; writes the number of points it passed to the descriptor `count_to`."""
+def live(
+    world: Path,
+    folder: Path,
+    variant: str,
+    kill_at: int | None = None,
+    count_to: int | None = None,
+    steps_to: int | None = None,
+) -> None:
+    """One life of a training process.
+
+    It writes a byte a step to the descriptor `steps_to`, and at its end the points it passed to `count_to`.
+    """
     torch.set_num_threads(1)
     shape, changes = VARIANTS[variant]
     counter = SaveCounter(kill_at) if kill_at is not None or count_to is not None else None
@@ -111,7 +121,12 @@ def live(world: Path, folder: Path, variant: str, kill_at: int | None = None, co
     def evaluate(model):
         return evaluate_bits_per_byte(model, held_out, tokenizer.bytes_per_token, context=CONTEXT, max_rows=4)
 
-    train(make_model(**shape), make_batches(world), make_settings(**changes), folder=folder, evaluate=evaluate)
+    def report(done: int, total: int, line: str) -> None:
+        if steps_to is not None:
+            os.write(steps_to, b".")
+
+    settings = make_settings(**changes)
+    train(make_model(**shape), make_batches(world), settings, folder=folder, evaluate=evaluate, report=report)
     if counter is not None and count_to is not None:
         os.write(count_to, str(counter.points).encode())
 
@@ -166,18 +181,15 @@ class Harness:
         while done < kills:
             lives += 1
             assert lives < 50 * kills, "the run always ends before it is killed"
-            left = 1 - self._progress(place) / STEPS
+            left = STEPS - self._progress(place)
             if inside:
-                kill_at = draw.randint(1, max(1, int(points * left)))
+                kill_at = draw.randint(1, max(1, points * left // STEPS))
                 status = os.waitpid(fork(lambda k=kill_at: live(self.world, place, variant, kill_at=k)), 0)[1]
                 where.append(f"point {kill_at}")
             else:
-                child = fork(lambda: live(self.world, place, variant))
-                delay = draw.random() * seconds * left
-                time.sleep(delay)
-                os.kill(child, signal.SIGKILL)
-                status = os.waitpid(child, 0)[1]
-                where.append(f"{delay:.4f} s")
+                steps, delay = draw.randint(0, left), 2 * draw.random() * seconds / STEPS
+                status = self._kill_after(lambda w: live(self.world, place, variant, steps_to=w), steps, delay)
+                where.append(f"{steps} steps and {delay:.4f} s")
             killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
             assert killed or status == 0, f"a child failed with status {status}"
             if killed:
@@ -193,6 +205,20 @@ class Harness:
         shutil.rmtree(place)
         facts = {"trial": number, "variant": variant, "inside": inside, "kills": where, "resumed_from": at}
         return {**facts, "forgotten": forgotten, "identical": found == expected, "left_over": left_over}
+
+    @staticmethod
+    def _kill_after(target: Callable[[int], None], steps: int, delay: float) -> int:
+        """Fork, wait for so many steps and so long, kill; the child's status."""
+        reader, writer = os.pipe()
+        child = fork(lambda: target(writer))
+        os.close(writer)
+        while steps > 0 and (got := os.read(reader, steps)):
+            steps -= len(got)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        os.close(reader)
+        return status
 
     @staticmethod
     def _progress(place: Path) -> int:

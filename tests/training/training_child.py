@@ -50,7 +50,12 @@ def evaluate(model: object) -> float:
 
 model = make_model()
 if arguments.slow_step:
-    model.embedding.register_forward_hook(lambda *_: time.sleep(arguments.slow_step))
+
+    def slow(*_: object) -> None:
+        print("inside a pass", flush=True)
+        time.sleep(arguments.slow_step)
+
+    model.embedding.register_forward_hook(slow)
 try:
     train(
         model,
