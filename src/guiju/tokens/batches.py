@@ -128,6 +128,7 @@ class PackedBatches:
         return {
             "data": self.data.index.digest,
             "tokenizer": self.data.index.tokenizer,
+            "vocab_size": self.data.index.vocab_size,
             "context": self.context,
             "batch": self.batch,
             "seed": self.seed,
