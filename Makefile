@@ -15,7 +15,7 @@ quickstart: $(VENV)/core ## build .venv, then a small bilingual model and its ve
 	@$(BIN)/guiju run recipes/quickstart.yaml
 
 test: $(VENV)/dev ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 -m "not soak"
+	@$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/dev ## format, lint, types, and the order of the rooms
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q .

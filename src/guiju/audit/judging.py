@@ -123,7 +123,7 @@ def _decide(finding: Finding, measurement: Measurement | None, stated: Attestati
         return _settle(finding, Verdict.NOT_ASSESSED, _classified(finding))
     owed = clause.evidence in ("attested", "both") and stated is None
     if not clause.may_be_judged:
-        return _settle(finding, Verdict.NEEDS_PERSON if owed else Verdict.NOT_ASSESSED, _unverified(owed))
+        return _settle(finding, Verdict.NOT_ASSESSED, _unverified(owed))
     if clause.evidence == "attested":
         return _attested(finding, stated)
     verdict, note = _measured(finding, measurement)
@@ -283,7 +283,7 @@ def _unverified(owed: bool) -> Note:
         "once a person has compared the entry with the official text (verified_by).",
         "我们对本条文本的把握较低：有数字则列出，须待有人对照正式文本核实（verified_by）后方可判定。",
     )
-    return _OWED + note if owed else note
+    return note + _OWED if owed else note
 
 
 def _quoted(stated: Attestation) -> Note:

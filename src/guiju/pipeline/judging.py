@@ -13,9 +13,6 @@ from guiju.errors import EvidenceError
 from guiju.evidence import Entry, Kind, Run
 from guiju.storage import sha256_bytes, write_bytes
 
-PEOPLE = "people"
-"""Stands where a stage's name stands in records that no stage wrote."""
-
 
 def record_judgement(folder: Path, verdicts: Path) -> Mapping[str, Any]:
     """Put people's verdicts on the drawn documents on record; returns the measurement's body.
@@ -29,7 +26,9 @@ def record_judgement(folder: Path, verdicts: Path) -> Mapping[str, Any]:
     drawn = folder / "corpus" / "inspection.jsonl"
     if not drawn.is_file():
         raise EvidenceError(f"{folder} holds no corpus/inspection.jsonl; give a run whose corpus was built")
-    body = {**read_verdicts(verdicts, drawn).measurement(), "stage": PEOPLE}
+    body = read_verdicts(verdicts, drawn).measurement()
+    # It belongs to the corpus that was judged: when that is built anew, the verdicts on the old one no longer count.
+    body |= {"stage": "corpus", "by_people": True, "details": {**body["details"], "filters": ["person"]}}
     content = verdicts.read_bytes()
     digest = sha256_bytes(content)
     place = f"judgements/{digest[:16]}.jsonl"
@@ -42,7 +41,7 @@ def record_judgement(folder: Path, verdicts: Path) -> Mapping[str, Any]:
 
 def said_by_people(entry: Entry) -> bool:
     """Whether an entry is a person's doing, on which an audit rests although no stage wrote it."""
-    return entry.kind == Kind.ATTESTATION or (entry.kind == Kind.MEASUREMENT and entry.body.get("stage") == PEOPLE)
+    return entry.kind == Kind.ATTESTATION or (entry.kind == Kind.MEASUREMENT and entry.body.get("by_people") is True)
 
 
 def digest_of(entries: list[Entry]) -> str:
