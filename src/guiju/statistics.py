@@ -5,6 +5,7 @@ Pure arithmetic over the standard library, so that whoever doubts a finding can 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,6 +49,7 @@ class Threshold:
                 return value == self.value
 
 
+@functools.lru_cache(maxsize=1024)
 def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> Interval:
     """The exact two-sided interval of a rate: it holds the true rate at least `confidence` of the time.
 
@@ -97,17 +99,20 @@ def meets_letter(count: int, n: int, threshold: Threshold) -> bool:
 
 
 def _beta_quantile(probability: float, a: float, b: float) -> float:
-    """Where the regularised incomplete beta function reaches `probability`, by bisection to the last float."""
-    low, high = 0.0, 1.0
+    """Where the regularised incomplete beta function reaches `probability`: Newton's steps, kept inside a bracket."""
+    log_scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    low, high, x = 0.0, 1.0, a / (a + b)
     for _ in range(200):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        if _beta_cumulative(middle, a, b) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+        excess = _beta_cumulative(x, a, b) - probability
+        low, high = (x, high) if excess < 0 else (low, x)
+        slope = math.exp(log_scale + (a - 1) * math.log(x) + (b - 1) * math.log1p(-x))
+        following = x - excess / slope if slope > 0 else low
+        if not low < following < high:
+            following = (low + high) / 2
+        if following in (x, low, high) or abs(following - x) <= 4e-16 * x:
+            return following
+        x = following
+    return x
 
 
 def _beta_cumulative(x: float, a: float, b: float) -> float:
