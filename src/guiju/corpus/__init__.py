@@ -2,6 +2,7 @@
 
 from guiju.corpus.building import CorpusReport, build_corpus
 from guiju.corpus.contamination import NgramIndex, Overlap
+from guiju.corpus.controls import masking_controls
 from guiju.corpus.inspection import Judgement, read_verdicts
 from guiju.corpus.personal_data import KINDS, Span, find_personal_data, mask_personal_data
 from guiju.corpus.settings import (
@@ -33,6 +34,7 @@ __all__ = [
     "find_personal_data",
     "input_files",
     "mask_personal_data",
+    "masking_controls",
     "read_verdicts",
     "show_document",
 ]

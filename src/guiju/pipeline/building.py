@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from guiju.corpus import build_corpus
+from guiju.corpus import build_corpus, masking_controls
 from guiju.evidence import Kind
 from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.tokens import Tokenizer, train_tokenizer, write_shards
@@ -15,11 +15,12 @@ from guiju.tokens import Tokenizer, train_tokenizer, write_shards
 def make_corpus(context: StageContext) -> StageResult:
     """Sources become documents; the licence register, the draw for inspection and every measure go on record."""
     recipe = context.recipe
+    controls = masking_controls(recipe.corpus.personal_data)
     report = build_corpus(recipe.corpus, context.path("corpus"), root=recipe.root, progress=context.reporter.progress)
     for source in report.sources:
         context.record(Kind.SOURCE_REGISTERED, source, f"source {source['name']} is registered")
     context.record(Kind.SAMPLE_DRAWN, report.sample, "documents drawn for inspection by people and by rules")
-    for measurement in report.measurements:
+    for measurement in (controls, *report.measurements):
         context.record(Kind.MEASUREMENT, measurement, f"{measurement['measure']} of the corpus")
     return StageResult(report.summary, report.line)
 
