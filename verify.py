@@ -107,17 +107,18 @@ def read(line):
     odd = []
     def real(literal):
         value = float(literal)
-        need(number(value) == literal, "a number is not in its canonical form")
-        odd.extend([literal] * (repr(value) != literal))
+        plain = repr(value) == literal and "e" not in literal and not literal.endswith(".0")
+        need(plain or number(value) == literal, "a number is not in its canonical form")
+        odd.extend([literal] * (not plain))
         return value
     def whole(literal):
         return int(literal) if len(literal) < 16 or abs(int(literal[:99])) < 2**53 else real(literal)
     need(line.endswith(b"\n") and len(line) <= LONGEST_LINE, "it is cut off, or too long")
     text = line[:-1].decode()
     data = json.loads(text, parse_float=real, parse_int=whole, parse_constant=real)
-    plain = not odd and not re.search("[\U00010000-\U0010ffff]", text)
-    again = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":")) if plain else written(data)
-    need(again.encode() == line[:-1], "it is not in canonical form")
+    odd += re.findall("[\U00010000-\U0010ffff]", text)
+    again = written(data) if odd else json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    need(again == text, "it is not in canonical form")
     return data
 
 # ---- entries: their form, and whether a finding follows from the measurement that it cites
@@ -127,7 +128,6 @@ def fits(value, letters):
 def check_form(data, name):
     need(type(data) is dict and data.keys() >= FORMS[name].keys(), f"it lacks a field of a {name}")
     need(all(fits(data[field], letters) for field, letters in FORMS[name].items()), f"a field of the {name} is no such")
-
 def check_entry(entry):
     check_form(entry, "entry")
     need(len(entry) == 9 and entry["kind"] in KINDS, "it has fields too many, or its kind is not known")
@@ -146,7 +146,7 @@ def edge(k, n):
     """The p at which k or more of n happen with a probability of 2.5 %: Clopper and Pearson's lower bound."""
     low, high = 0.0, k / n
     ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    for _ in range(100 if k else 0):
+    for _ in range(60 if k else 0):
         p, j, tail = (low + high) / 2, k, 0.0
         term = math.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p)) if 0 < p < 1 else 0.0
         while term > tail * 1e-17 and j <= n:

@@ -24,6 +24,7 @@ def test_the_environment_is_plain_data_about_this_machine():
 
 
 def test_the_commit_is_that_of_this_checkout_and_says_when_files_were_changed():
+    guiju.evidence.environment.__globals__["_commit"].cache_clear()  # somebody may have committed meanwhile
     commit = environment()["guiju_commit"]
     if (ROOT / ".git").exists():
         head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
