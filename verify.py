@@ -1,4 +1,6 @@
 #!/usr/bin/env python3
+# fmt: off
+# ruff: noqa: B023, B905, E401, I001, PTH112, PTH114, PTH118, SIM905
 """Check a guiju run without guiju (Python 3.11 or later, nothing else): python3 verify.py RUN [--against NOTE] [--json]
 
 Recomputes every entry, the chain, the tree (RFC 6962), the signature (Ed25519, RFC 8032), the digest of each file, and
@@ -6,8 +8,6 @@ each finding from the measurement that it cites. NOTE is a signed note of this r
 sees that whoever holds the key has rewritten or shortened the whole run. Exit code: 0 all holds, 1 something does not,
 2 the question makes no sense. The formats are specified in docs/evidence.md.
 """
-# fmt: off
-# ruff: noqa: B023, B905, E401, I001, PTH112, PTH114, PTH118, SIM905
 import argparse, base64, datetime, decimal, hashlib, json, math, os, re, stat, sys
 ENTRIES, NOTE, KEYS, ELSEWHERE = "ledger/entries.jsonl", "ledger/note", "ledger/keys.pub", "the note kept elsewhere"
 KINDS = """run-created stage-started stage-finished source-registered sample-drawn plan training-event checkpoint
