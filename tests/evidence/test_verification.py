@@ -143,6 +143,14 @@ def test_an_artefact_in_place_of_which_stands_a_folder_is_missing(run):
     assert (problem.entry, problem.file) == (1, "corpus/a.txt")
 
 
+def test_a_file_that_was_taken_away_and_is_there_again_is_a_problem(run):
+    with Run.open(run) as opened:
+        index = opened.append(Kind.STAGE_FINISHED, {}, reason="", outputs={"corpus/a.txt": None, "never/was": None})
+    assert [(problem.entry, problem.file) for problem in verify_both(run).problems] == [(index, "corpus/a.txt")]
+    (run / "corpus/a.txt").unlink()
+    assert verify_both(run).ok
+
+
 def test_a_file_beside_the_ledger_is_a_problem_even_if_an_entry_names_it(run):
     put(run, "ledger/extra", b"")
     assert [problem.file for problem in verify_both(run).problems] == ["ledger/extra"]

@@ -99,7 +99,7 @@ class _Check:
     leaves: bytearray = field(default_factory=bytearray)
     shift: int = 0
     last_time: str = ""
-    manifest: dict[str, tuple[str, int]] = field(default_factory=dict)
+    manifest: dict[str, tuple[str | None, int]] = field(default_factory=dict)
     measurements: dict[int, dict[str, Any]] = field(default_factory=dict)
     attestations: dict[int, dict[str, Any]] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class _Check:
             digest, entry = self.manifest.get(path, (None, None))
             found.add(path)
             if problem is None and digest is None:
-                problem = "no entry names this file"
+                problem = "no entry names this file" if entry is None else f"entry {entry} says that it was taken away"
             if problem is None:
                 try:
                     if _digest(place) != digest:
@@ -200,9 +200,9 @@ class _Check:
                     problem = f"it cannot be read: {error.strerror}"
             if problem is not None:
                 self.add(entry, path, problem)
-        for path in sorted(self.manifest.keys() - found):
-            entry = self.manifest[path][1]
-            self.add(entry, path, f"it is missing: entry {entry} recorded it")
+        for path, (digest, entry) in sorted(self.manifest.items()):
+            if digest is not None and path not in found:
+                self.add(entry, path, f"it is missing: entry {entry} recorded it")
         return len(found)
 
     def _misplaced(self, data: dict[str, Any], leaf: bytes) -> int | None:
@@ -227,10 +227,7 @@ class _Check:
             return f"its time {data['time']} is before that of an entry in front of it, {self.last_time}"
         self.last_time = data["time"]
         for path, digest in data["outputs"].items():
-            if digest is None:
-                self.manifest.pop(path, None)
-            else:
-                self.manifest[path] = (digest, index)
+            self.manifest[path] = (digest, index)
         if kind == Kind.MEASUREMENT:
             self.measurements[index] = body
             self.latest[body["measure"]] = index
