@@ -71,7 +71,7 @@ def training_memory(
         gradients=count * FLOAT32,
         optimizer=2 * count * FLOAT32,
         activations=tokens * (kept + 3 * shape.width * FLOAT32),
-        loss=2 * chunk + head_gradient,
+        loss=chunk + (chunk // 2 if short else 0) + head_gradient,
         runtime=runtime,
     )
 

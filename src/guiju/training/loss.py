@@ -43,6 +43,13 @@ def cross_entropy_in_chunks(
     return loss
 
 
+def _even_rows(tokens: int, most: int) -> int:
+    """Tokens a chunk, at most `most`: chunks of equal size, and of a size that products like, where both can be."""
+    chunks = -(-tokens // most)
+    even = -(-tokens // chunks)
+    return min(most, -(-even // 32) * 32, tokens)
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -54,13 +61,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
             to_hidden = torch.empty_like(hidden) if needs_gradient else None
             to_weight = torch.zeros_like(weight) if needs_gradient else None
-            rows = min(chunk_tokens, hidden.size(0))
+            rows = _even_rows(hidden.size(0), chunk_tokens)
             room = torch.empty(rows, head.size(0), dtype=dtype, device=hidden.device)  # for each chunk's products
-            room_for_logs = torch.empty(rows, head.size(0), dtype=torch.float32, device=hidden.device)
-            for start in range(0, hidden.size(0), chunk_tokens):
-                part = hidden[start : start + chunk_tokens].to(dtype)
-                wanted = targets[start : start + chunk_tokens]
-                logits, logs = room[: len(part)], room_for_logs[: len(part)]  # (n, V)
+            room_for_logs = room if dtype == torch.float32 else torch.empty_like(room, dtype=torch.float32)
+            for start in range(0, hidden.size(0), rows):
+                part = hidden[start : start + rows].to(dtype)
+                wanted = targets[start : start + rows]
+                logits, logs = room[: len(part)], room_for_logs[: len(part)]  # (n, V); in float32 the same memory
                 torch.mm(part, head.t(), out=logits)
                 torch.log_softmax(logits, dim=-1, dtype=torch.float32, out=logs)
                 counts = wanted != IGNORED
