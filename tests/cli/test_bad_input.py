@@ -102,6 +102,7 @@ def test_a_disk_that_fills_while_a_file_is_written(tiny, write_recipe, tmp_path)
 
     code = "import sys; from guiju.cli import main; sys.argv = ['guiju', *sys.argv[1:]]; main()"
     tiny["training"]["steps"] = 3
+    tiny["corpus"]["cleaning"] = {"detect_language": False}  # the detector unpacks a large file of its own first
     command = [sys.executable, "-c", code, "run", write_recipe(tiny), "--out", tmp_path / "run"]
     ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
     assert ended.returncode == 2, ended.stderr
@@ -117,13 +118,15 @@ def test_damaged_checkpoints(guiju, tiny, write_recipe, tmp_path):
     tiny["training"] |= {"steps": 3000, "checkpoint_every": 5, "evaluate_every": 0}
     recipe, run = write_recipe(tiny), tmp_path / "run"
     code = "import sys; from guiju.cli import main; sys.argv = ['guiju', *sys.argv[1:]]; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, "run", recipe, "--out", run], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", code, "run", recipe, "--out", run]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 90
     while not (run / "checkpoints" / "step-00000010").exists() and process.poll() is None:
         assert time.monotonic() < limit
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 143
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143, errors
     for weights in (run / "checkpoints").glob("step-*/model.safetensors"):
         content = bytearray(weights.read_bytes())
         content[len(content) // 2] ^= 1
