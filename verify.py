@@ -267,7 +267,7 @@ def check_run(run, against=None):
             problems.append((last, ENTRIES, f"the first {size} entries are not those of {name}"))
         if size < len(lines) and name == NOTE:
             problems.append((size, ENTRIES, f"from this entry on nothing is signed: {NOTE} covers {size}"))
-    for place, folders, files in os.walk(run, onerror=lambda e: problems.append((None, e.filename, e.strerror))):
+    for place, folders, files in os.walk(run, onerror=lambda e: attempt(os.path.relpath(e.filename, run), need, 0, e)):
         files += [name for name in folders if os.path.islink(os.path.join(place, name))]
         found += [os.path.relpath(os.path.join(place, name), run) for name in files]
     found = sorted(set(found) - {ENTRIES, NOTE, KEYS})

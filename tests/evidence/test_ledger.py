@@ -313,6 +313,13 @@ def test_a_record_of_another_form_is_refused_and_nothing_is_written(run):
     assert verify_both(run).ok
 
 
+def test_a_run_folder_that_vanishes_under_its_writer_is_a_clear_error(run):
+    with Run.open(run) as opened:
+        shutil.rmtree(run)
+        with pytest.raises(StorageError, match="could not be written"):
+            opened.append(Kind.PLAN, {}, reason="")
+
+
 def test_a_closed_run_takes_no_more(run):
     opened = Run.open(run)
     opened.close()

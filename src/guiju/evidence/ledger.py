@@ -70,8 +70,10 @@ class Ledger:
             self._lock(self._signed_path.with_suffix(".lock"), create=True)
             if not fresh:
                 self._recover()
-        except BaseException:
+        except BaseException as problem:
             self.close()
+            if isinstance(problem, OSError):
+                raise explain_failure(problem, folder) from problem
             raise
         _open_ledgers.add(self)
 
@@ -194,7 +196,10 @@ class Ledger:
         )
 
     def _check_room(self) -> None:
-        free = shutil.disk_usage(self.folder).free
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError as problem:
+            raise explain_failure(problem, self.folder) from problem
         if free < RESERVE_BYTES:
             raise StorageError(
                 f"only {free >> 20} MiB are free where the ledger in {self.folder} is, less than its reserve of "
@@ -370,6 +375,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _release_in_child() -> None:
     """After a fork the child lets go: it may not write, and may not hold the lock when its parent is gone."""
     for ledger in list(_open_ledgers):
+        ledger._mutex = threading.Lock()  # another thread of the parent may have held it
         ledger.close()
 
 
