@@ -10,6 +10,9 @@ import torch.utils.benchmark
 from guiju import device
 from guiju.device import (
     fastest_dtype,
+    float32_libraries,
+    float32_library,
+    float32_products,
     has_cpp_compiler,
     matrix_peak_flops,
     memory_available,
@@ -88,3 +91,55 @@ def test_memory_keeps_to_the_limit_of_a_container(tmp_path):
     assert device._left_in_control_group(tmp_path) == 650
     (tmp_path / "memory.max").write_text("max\n")
     assert device._left_in_control_group(tmp_path) is None
+
+
+def test_a_library_is_taken_within_the_block_and_put_back_after_it_whatever_happens():
+    setting = torch.backends.mkldnn.matmul
+    before = setting.fp32_precision
+
+    def work_and_fail():
+        with float32_products("onednn"):
+            assert setting.fp32_precision == "bf16"
+            with float32_products("torch"):
+                assert setting.fp32_precision == "ieee"
+            assert setting.fp32_precision == "bf16"
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        work_and_fail()
+    assert setting.fp32_precision == before
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (100, 333, 65), (512, 128, 2048)])
+def test_every_library_on_offer_computes_float32_in_float32(shape):
+    for library in float32_libraries(CPU):
+        with float32_products(library):
+            assert device._product_error(*shape) < device.EXACT
+
+
+def test_a_library_that_rounds_to_bfloat16_is_not_on_offer(monkeypatch):
+    left, right = device._scattered(256, 256), device._scattered(256, 256)
+    exact = left.double() @ right.double()
+    rounded = left.bfloat16().double() @ right.bfloat16().double()
+    error = float((rounded - exact).abs().max() / exact.abs().max())
+    assert error > 10 * device.EXACT  # what the measurement would see
+    monkeypatch.setattr(device, "_product_error", lambda *shape: error)
+    float32_libraries.cache_clear()
+    float32_library.cache_clear()
+    assert float32_libraries(CPU) == ("torch",)
+    assert float32_library(CPU) == "torch"
+    float32_libraries.cache_clear()
+    float32_library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("amd", "capability", "library"),
+    [(True, "AVX512", "onednn"), (False, "AVX512", "torch"), (True, "AVX2", "torch"), (False, "DEFAULT", "torch")],
+)
+def test_onednn_is_taken_on_amd_processors_with_long_vectors(monkeypatch, amd, capability, library):
+    monkeypatch.setattr(device, "_is_amd", lambda: amd)
+    monkeypatch.setattr(device, "float32_libraries", lambda where: ("torch", "onednn"))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    float32_library.cache_clear()
+    assert float32_library(CPU) == library
+    float32_library.cache_clear()
