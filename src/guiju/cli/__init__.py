@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 from guiju.cli.application import application
@@ -22,6 +23,8 @@ _DISK = {
 
 def main() -> None:
     """Run a verb. Exit code 0 for ok, 1 where a check failed, 2 for usage and bad input."""
+    # Threads that wait must sleep: while they spin, a neighbour on the same core slows a step down sixfold (measured).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         application()
     except GuijuError as problem:
