@@ -433,7 +433,8 @@ def history(place: Path, moves: list[tuple[str, int]], monkeypatch: pytest.Monke
                         opened.append_many([Record(kind=Kind.COST, body={"n": number}, reason="")] * (1 + number % 3))
                         largest = max(largest, len(list(opened.entries())))
                 except EvidenceError:
-                    assert sum(line.endswith(b"\n") for line in lines_of(run)) < largest  # refused because this is not the newest
+                    # refused because this is not the newest
+                    assert sum(line.endswith(b"\n") for line in lines_of(run)) < largest
             case "backup":
                 shutil.rmtree(place / f"backup{number % 3}", ignore_errors=True)
                 shutil.copytree(run, place / f"backup{number % 3}")
