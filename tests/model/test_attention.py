@@ -112,3 +112,13 @@ def test_rotation_equals_multiplication_by_complex_numbers():
     angles = torch.arange(5)[:, None] * 500.0 ** (-torch.arange(4) / 4)
     expected = pairs * torch.polar(torch.ones_like(angles), angles)
     torch.testing.assert_close(torch.complex(turned[..., :4], turned[..., 4:]), expected)
+
+
+def test_short_rows_attend_in_float32_under_autocast_on_a_cpu_and_long_ones_in_bfloat16():
+    for length, dtype in ((16, torch.float32), (600, torch.bfloat16)):
+        query, key, value = (torch.randn(1, 2, length, 16).bfloat16() for _ in range(3))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = fused_attention(query, key, value, None)
+        assert found.dtype == dtype
+        exact = plain_attention(query.float(), key.float(), value.float(), None)
+        torch.testing.assert_close(found.float(), exact, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.02)

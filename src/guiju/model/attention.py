@@ -6,6 +6,7 @@ Axes: B batch, T new tokens, S cached and new tokens, H query heads, K key-value
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,10 @@ from guiju.model.hooks import Hooks, tap
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of each position's angles, (T, D / 2) each."""
+
+SMALL = 8192
+"""Keys x head width up to which a CPU attends in float32 under autocast: torch's bfloat16 kernel, which takes blocks of
+fixed size, needs 1.5 to 5 times as long for the gradients of such short rows (docs/experiments.md)."""
 
 
 class Attention(nn.Module):
@@ -66,9 +71,13 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
     # query, which is the last of S, goes without it.
     causal = mask is None and query.size(2) > 1
     grouped = query.size(1) != key.size(1)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
+    attend = partial(
+        F.scaled_dot_product_attention, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
     )
+    if query.device.type == "cpu" and key.size(2) * key.size(3) <= SMALL and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return attend(query.float(), key.float(), value.float())
+    return attend(query, key, value)
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
