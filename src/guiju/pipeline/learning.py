@@ -31,7 +31,15 @@ from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.pipeline.recipe import Recipe
 from guiju.storage import folder_digests, write_json
 from guiju.tokens import Batch, PackedBatches, TokenData, Tokenizer
-from guiju.training import Batches, TrainingResult, evaluate_bits_per_byte, ngram_baselines, train, xz_bits_per_byte
+from guiju.training import (
+    Batches,
+    TrainingInterrupted,
+    TrainingResult,
+    evaluate_bits_per_byte,
+    ngram_baselines,
+    train,
+    xz_bits_per_byte,
+)
 
 CALIBRATION_STEPS = 5
 EVALUATION_ROWS = 64
@@ -66,7 +74,11 @@ def _timed_plan(recipe: Recipe, vocab_size: int, batches: Batches) -> Plan:
     training = recipe.training
     settings = replace(training, steps=CALIBRATION_STEPS, warmup_steps=1, evaluate_every=0, checkpoint_every=0, keep=1)
     with tempfile.TemporaryDirectory(prefix="guiju-plan-") as place:
-        result = train(new_model(recipe, config), batches, settings, folder=Path(place))
+        try:
+            result = train(new_model(recipe, config), batches, settings, folder=Path(place))
+        except TrainingInterrupted as stop:
+            told = "stopped while the first steps were timed; run the same command again"
+            raise TrainingInterrupted(told, step=0, checkpoint=stop.checkpoint) from None
         times = _step_seconds(result)
     rest = times[1:]
     calibration = Calibration(
