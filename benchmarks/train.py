@@ -2,7 +2,8 @@
 
 Each peer lives in a process of its own and they take turns, a few steps at a time, so that what else the machine does
 meets all of them alike; what counts are medians and ratios within a round, and the fastest turns stand beside them for
-machines that are not quiet. The matrix peak is measured in its own turn of every round. `--fast` is the small shape alone, in about two minutes.
+machines that are not quiet. The matrix peak is measured in its own turn of every round. `--fast` is the small shape
+alone, in about two minutes.
 """
 
 from __future__ import annotations
@@ -203,7 +204,8 @@ def table(result: dict[str, Any]) -> str:
         speed = f"{row['tokens_per_second']:,.0f} ±{row['spread']:.0%}"
         lines.append(
             f"{name:<24}{speed:>16}{row['ratio']:>8.2f}{row['share']:>9.0%}{row['best_ratio']:>7.2f}"
-            f"{row['best_share']:>9.0%}{row['first_step_s']:>10.1f} s{row['peak_memory_mb']:>10,.0f}{row['memory_ratio']:>7.2f}{row['loss']:>8.3f}"
+            f"{row['best_share']:>9.0%}{row['first_step_s']:>10.1f} s{row['peak_memory_mb']:>10,.0f}"
+            f"{row['memory_ratio']:>7.2f}{row['loss']:>8.3f}"
         )
     for line in result["goals"]:
         lines.append(f"{'met    ' if line['met'] else 'NOT MET'} {line['what']}: {line['value']:.2f} ({line['goal']})")
