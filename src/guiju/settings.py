@@ -26,6 +26,8 @@ def load_yaml(path: Path) -> dict[str, object]:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder; give the recipe in it, such as {path / 'recipe.yaml'}") from None
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist; give the path of a recipe, such as recipes/quickstart.yaml"
@@ -158,6 +160,8 @@ def _convert_plain(kind: Any, value: object, where: str) -> object:
         raise ConfigError(f"{where} is {value}; it must be a finite number")
     if kind is int and isinstance(value, bool):
         raise ConfigError(f"{where} is {_show(value)}; it must be a whole number")
+    if kind is int and isinstance(value, int) and abs(value) >= 2**53:
+        raise ConfigError(f"{where} is {_show(value)}; it must be less than 2**53, beyond which records lose digits")
     if isinstance(kind, type) and isinstance(value, kind):
         return value
     wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}

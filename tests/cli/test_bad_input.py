@@ -157,6 +157,26 @@ def test_a_folder_that_is_no_run(guiju, tiny_run, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["diary.txt"]
 
 
+def test_what_can_be_known_beforehand_is_said_before_an_hour_is_spent(guiju, tiny, write_recipe, tmp_path):
+    recipe = write_recipe(tiny)
+    refused(guiju("run", recipe, "--out", tmp_path / "run", "--set", "audit.standard=gbt-1"), "gbt-1")
+    refused(guiju("run", recipe, "--out", tmp_path / "run", "--set", "cost.grid=XX"), "XX")
+    refused(guiju("run", recipe, "--out", tmp_path / "run", "--set", f"training.steps={10**25}"), "training.steps")
+    refused(guiju("run", recipe, "--out", recipe), "--out")
+    refused(guiju("run", tmp_path), "folder")
+    refused(guiju("run", recipe, "--dry-run", "--only", "sing"), "sing")
+    refused(guiju("plan", recipe, "--count", "64"), "--count")
+    refused(guiju("plan", "--params", 1, "--tokens", 1, "--device", "a100", "--set", "a=1"), "--set")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_text_is_named_before_any_line_is_printed(guiju, tiny_run, tmp_path):
+    _, run = tiny_run
+    lines = [{"id": "a", "text": "One day"}, {"id": "b", "text": ""}]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    refused(guiju("score", "--model", run, "--file", tmp_path / "texts.jsonl", "--json"), "text 2", "'b'")
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "word"),
     [

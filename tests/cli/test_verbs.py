@@ -150,6 +150,8 @@ def test_plan_forecasts_a_recipe_and_a_fleet(guiju, tiny_run):
         guiju("plan", "--params", "7e9", "--tokens", "2e12", "--device", "a100", "--count", 64,
               "--utilization", 0.4, "--json").out
     )  # fmt: skip
+    priced = json.loads(guiju("plan", recipe, "--price-per-hour", 300, "--json").out)
+    assert priced["cost"] == pytest.approx(priced["gpu_hours"] * 300)
     keys = {"flops", "gpu_hours", "memory_bytes", "energy_kwh", "co2_kg"}
     assert keys <= set(small) & set(large)
     assert large["flops"] == pytest.approx(6 * 7e9 * 2e12)

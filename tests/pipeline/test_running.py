@@ -191,6 +191,37 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tiny_run, tmp_path):
     assert verify_run(run).ok
 
 
+CUT = """
+import os, signal
+from guiju.training import checkpoints
+real = checkpoints.remove_old
+def remove_old(*arguments):
+    gone = real(*arguments)
+    if gone: os.kill(os.getpid(), signal.SIGKILL)
+    return gone
+checkpoints.remove_old = remove_old
+"""
+
+
+def test_a_kill_between_a_removal_and_its_record_leaves_a_run_that_verifies_in_the_end(tiny, write_recipe, tmp_path):
+    tiny["training"] |= {"keep": 1}
+    recipe, run = write_recipe(tiny), tmp_path / "run"
+    cut = subprocess.run([sys.executable, "-c", CUT + CHILD, recipe, run], capture_output=True, text=True)
+    assert cut.returncode == -signal.SIGKILL, cut.stderr
+    assert not verify_run(run).ok
+    process = child(recipe, run)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert verify_run(run).ok, verify_run(run).problems
+
+
+def test_a_file_that_the_ledger_names_and_the_run_lacks_makes_its_stage_anew(copied_run, steps):
+    recipe, run = copied_run
+    (run / "checkpoints" / "timing.jsonl").unlink()
+    assert "pretrain" in run_recipe(recipe, reporter=steps, out=run).done
+    assert verify_run(run).ok
+
+
 def test_sigterm_in_training_leaves_a_checkpoint_and_says_how_to_go_on(tiny, write_recipe, tmp_path):
     tiny["training"] |= {"steps": 4000, "checkpoint_every": 2000, "evaluate_every": 0}
     recipe, run = write_recipe(tiny), tmp_path / "run"

@@ -20,8 +20,10 @@ def command(
     params: Annotated[float | None, typer.Option(help="parameters, such as 7e9")] = None,
     tokens: Annotated[float | None, typer.Option(help="training tokens, such as 2e12")] = None,
     device: Annotated[str | None, typer.Option(help="a device of the table, such as h100")] = None,
-    count: Annotated[int, typer.Option(help="how many of them")] = 1,
-    utilization: Annotated[float, typer.Option(help="share of the peak that training reaches, 0 to 1")] = 0.4,
+    count: Annotated[int | None, typer.Option(help="how many of them (1 where not given)")] = None,
+    utilization: Annotated[
+        float | None, typer.Option(help="share of the peak that training reaches, 0 to 1 (0.4 where not given)")
+    ] = None,
     price_per_hour: Annotated[float | None, typer.Option(help="money for a device and hour")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="one setting, laid over the recipe")
@@ -33,18 +35,21 @@ def command(
     if recipe is not None:
         from guiju.pipeline import plan_recipe
 
-        if any(value is not None for value in (params, tokens, device)):
-            fail("give either a recipe, or --params, --tokens and --device")
-        plan = plan_recipe(recipe, overrides=set_ or [])
+        if any(value is not None for value in (params, tokens, device, count, utilization)):
+            fail("give either a recipe, or --params, --tokens and --device with --count and --utilization")
+        price = [] if price_per_hour is None else [f"cost.price_per_hour={price_per_hour}"]
+        plan = plan_recipe(recipe, overrides=[*(set_ or []), *price])
     elif params is None or tokens is None or device is None:
         fail("give a recipe, or all of --params, --tokens and --device")
+    elif set_:
+        fail("--set lays a setting over a recipe; give the recipe, or leave --set out")
     else:
         plan = plan_from_counts(
             params=params,
             tokens=tokens,
             device=device,
-            count=count,
-            utilization=utilization,
+            count=1 if count is None else count,
+            utilization=0.4 if utilization is None else utilization,
             price_per_hour=price_per_hour,
         )
     if json:

@@ -26,7 +26,7 @@ def command(
     from guiju.pipeline import describe_states, plan_states, run_recipe
 
     if dry_run:
-        states = plan_states(recipe, overrides=set_ or [], out=out)
+        states = plan_states(recipe, overrides=set_ or [], only=only, out=out)
         if json:
             print_json([{"stage": s.stage.name, "status": s.status, "why": s.why} for s in states])
         else:

@@ -30,6 +30,11 @@ def command(
         items = read_texts(file)
     else:
         fail("give either --text or --file, and not both")
+    empty = [number for number, (_, item) in enumerate(items, start=1) if not item]
+    if empty:
+        name = items[empty[0] - 1][0]
+        which = f"text {empty[0]}" + ("" if name is None else f" (id {name!r})")
+        fail(f"{which} is empty: no byte of it can be scored; leave it out")
     language_model = load(model, tokenizer)
     for (name, _), result in zip(items, language_model.score_each([item for _, item in items]), strict=True):
         if json:

@@ -236,7 +236,9 @@ def _flops_per_token(recipe: Recipe, config: ModelConfig) -> float:
 def _on_event(context: StageContext, name: str, facts: Mapping[str, Any]) -> None:
     """Training's events on record; a checkpoint's files are named as soon as they are safe."""
     if name == "evaluation":
-        context.reporter.note(f"step {facts['step']}: {facts['bits_per_byte']} bits per byte of held-out text")
+        context.reporter.note(
+            f"step {facts['step']}: {_rounded(facts['bits_per_byte'])} bits per byte of held-out text"
+        )
     if name == "notice":
         context.reporter.note(facts["text"])
     if name != "checkpoint":
@@ -249,6 +251,10 @@ def _on_event(context: StageContext, name: str, facts: Mapping[str, Any]) -> Non
     }
     outputs.update({f"{place}/{path}": digest for path, digest in folder_digests(context.path(place)).items()})
     context.record(Kind.CHECKPOINT, dict(facts), f"checkpoint after step {facts['step']}", outputs=outputs)
+
+
+def _rounded(value: float | None) -> str:
+    return "no finite number of" if value is None else f"{value:.3f}"
 
 
 def _record_cost(context: StageContext, config: ModelConfig, result: TrainingResult, reading: Reading) -> None:

@@ -255,7 +255,7 @@ class Orchestrator:
 
     def _changed_output(self, stage: Stage) -> str:
         manifest = self.run.manifest()
-        for path in self.history.outputs[stage.name]:
+        for path in sorted({*self.history.outputs[stage.name], *(p for p in manifest if _belongs(p, stage.outputs))}):
             place = self.run.path / path
             if not place.is_file():
                 return f"{path} is missing"
@@ -284,7 +284,8 @@ class Orchestrator:
         result = stage.work(StageContext(run, self.recipe, stage.name, self.reporter, resuming))
         seconds = time.monotonic() - began
         outputs = self._outputs(stage)
-        gone = {path: None for path in self.history.outputs.get(stage.name, {}) if path not in outputs}
+        # Out of the manifest, not of the last finished record: a kill may have come between a removal and its record.
+        gone = {path: None for path in run.manifest() if _belongs(path, stage.outputs) and path not in outputs}
         body = {"stage": stage.name, "key": state.key, "seconds": round(seconds, 3), "summary": result.summary}
         run.append(
             Kind.STAGE_FINISHED, body, reason=f"{stage.name} is done", inputs=inputs, outputs={**outputs, **gone}
@@ -299,7 +300,7 @@ class Orchestrator:
         removed: dict[str, str | None] = {}
         for output in stage.outputs:
             for path in manifest:
-                if path == output or path.startswith(output + "/"):
+                if _belongs(path, (output,)):
                     removed[path] = None
             place = self.run.path / output
             if place.is_dir():
@@ -328,9 +329,9 @@ def open_run(folder: Path, recipe: Recipe) -> Run:
     """
     if (folder / "ledger").exists():
         run = Run.open(folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EvidenceError(
-            f"{folder} is not empty and holds no ledger, so it is no run folder; "
+            f"{folder} is no run folder: it is a file, or holds other things and no ledger; "
             "choose another with --out, or move it away"
         )
     else:
@@ -357,6 +358,10 @@ def _write_resolved_recipe(run: Run, recipe: Recipe) -> None:
         reason="the recipe with every default written out",
         outputs={"recipe.yaml": digest},
     )
+
+
+def _belongs(path: str, outputs: tuple[str, ...]) -> bool:
+    return any(path == output or path.startswith(output + "/") for output in outputs)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

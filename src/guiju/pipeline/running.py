@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from guiju.compute import Plan
+from guiju.compute import Plan, find_grid
 from guiju.corpus import input_files
 from guiju.errors import ConfigError
 from guiju.evidence import Kind
@@ -16,6 +16,7 @@ from guiju.pipeline.orchestration import Glance, Orchestrator, Reporter, StageSt
 from guiju.pipeline.recipe import Recipe, read_recipe
 from guiju.pipeline.stages import STAGES
 from guiju.pipeline.summary import RunSummary, summarise
+from guiju.standards import load_standard
 
 
 def run_recipe(
@@ -31,12 +32,7 @@ def run_recipe(
     Raises:
         GuijuError: the recipe, a source, the disk or the run folder is not as it must be; nothing is half-written.
     """
-    recipe = read_recipe(path, overrides)
-    input_files(recipe.corpus, recipe.root)  # a missing source is found before a run folder is made
-    if only is not None and only not in {stage.name for stage in STAGES}:
-        raise ConfigError(
-            f"--only {only}: there is no such stage; the stages are {', '.join(stage.name for stage in STAGES)}"
-        )
+    recipe = _checked(path, overrides, only)
     began = time.monotonic()
     with open_run(run_folder(recipe, out), recipe) as run:
         orchestrator = Orchestrator(run, recipe, STAGES, reporter)
@@ -46,11 +42,27 @@ def run_recipe(
         return summarise(run, done, seconds=time.monotonic() - began)
 
 
-def plan_states(path: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> list[StageState]:
-    """Which stages `run_recipe` would do, and why; nothing is written."""
+def _checked(path: Path, overrides: Sequence[str], only: str | None) -> Recipe:
+    """The recipe, once all that can be known to be wrong is known: before a run folder is made or an hour is spent."""
     recipe = read_recipe(path, overrides)
     input_files(recipe.corpus, recipe.root)
-    folder = run_folder(recipe, out)
+    load_standard(recipe.audit.standard, recipe.audit.as_of)
+    find_grid(recipe.cost.grid)
+    names = [stage.name for stage in STAGES]
+    if only is not None and only not in names:
+        raise ConfigError(f"--only {only}: there is no such stage; the stages are {', '.join(names)}")
+    return recipe
+
+
+def plan_states(
+    path: Path, *, overrides: Sequence[str] = (), only: str | None = None, out: Path | None = None
+) -> list[StageState]:
+    """Which stages `run_recipe` would do, and why; nothing is written."""
+    recipe = _checked(path, overrides, only)
+    return [state for state in _states(recipe, run_folder(recipe, out)) if only in (None, state.stage.name)]
+
+
+def _states(recipe: Recipe, folder: Path) -> list[StageState]:
     if not (folder / "ledger").exists():
         return [StageState(stage, None, "to do", "not done yet") for stage in STAGES]
     return list(Orchestrator(Glance(folder), recipe, STAGES, _Silent()).states())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -43,7 +44,8 @@ class RunSummary:
         if self.cost:
             rows = [Comparison(**row) for row in self.cost if row["forecast"] is not None]
             lines += ["", "Pretraining, forecast against actual", indent(describe_comparison(rows), "  ")]
-        lines += ["", f"Read it    {self.folder}/report.html", f"Verify it  guiju verify {self.folder}"]
+        report = Path(self.folder) / "report.html"
+        lines += ["", *([f"Read it    {report}"] if report.is_file() else []), f"Verify it  guiju verify {self.folder}"]
         return "\n".join(lines)
 
     def _built_lines(self) -> list[tuple[str, str]]:
