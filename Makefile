@@ -58,5 +58,5 @@ $(VENV)/core: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/core
 	@echo "adding what tests and checks need"
-	@$(PIP) install -qq -c constraints.txt --group dev
+	@$(PIP) install -qq -c constraints.txt -e '.[cpu,gguf,grammar,onnx,parquet,tensorflow]' --group dev
 	@touch $@

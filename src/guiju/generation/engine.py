@@ -21,7 +21,7 @@ from guiju.errors import ConfigError, ModelError
 from guiju.generation.sampling import Chooser
 from guiju.generation.settings import DEFAULT_NEW_TOKENS, SamplingSettings
 from guiju.generation.stream import TextStream
-from guiju.model import Cache, Transformer
+from guiju.model import DenseCache, Transformer
 from guiju.tokens import Tokenizer
 
 
@@ -136,7 +136,7 @@ def _decode(
     previous: int,
     limit: int,
     settings: SamplingSettings,
-    cache: Cache,
+    cache: DenseCache,
     logits: Tensor,
     chooser: Chooser,
     stream: TextStream,
@@ -162,7 +162,7 @@ def stop_ids(model: Transformer, tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset() if tokenizer.eos_id is None else frozenset({tokenizer.eos_id})
 
 
-def _next_logits(model: Transformer, ids: list[int], cache: Cache) -> Tensor:
+def _next_logits(model: Transformer, ids: list[int], cache: DenseCache) -> Tensor:
     """(vocab,) in float32: what may follow the last of `ids`."""
     hidden = model.hidden(torch.tensor([ids], device=model.embedding.weight.device), cache)  # (1, T, width)
     return model.head(hidden[0, -1]).float().cpu()

@@ -17,7 +17,7 @@ from guiju.model.config import ModelConfig
 from guiju.model.hooks import Hooks, tap
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosine and sine of each position's angles, (T, D / 2) each."""
+"""Cosine and sine of each position's angles, (T, D / 2) or (B, 1, T, D / 2) each."""
 
 SMALL = 8192
 """Keys x head width up to which a CPU attends in float32 under autocast: torch's bfloat16 kernel, which takes blocks of
@@ -43,16 +43,17 @@ class Attention(nn.Module):
         value = self._split_heads(self.to_value(x))  # (B, K, T, D)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        if cache is not None:
-            key, value = cache.extend(key, value)  # (B, K, S, D)
-        dropout = self.dropout if self.training else 0.0
-        if hooks is not None and f"{self.name}.pattern" in hooks:
-            pattern = tap(hooks, f"{self.name}.pattern", attention_pattern(query, key, mask))  # (B, H, T, S)
-            mixed = mix_values(F.dropout(pattern, dropout), value)
-        else:
-            mixed = fused_attention(query, key, value, mask, dropout)  # (B, H, T, D)
+        attend = partial(self._attend, mask=mask, hooks=hooks)
+        mixed = attend(query, key, value) if cache is None else cache.attend(query, key, value, attend)  # (B, H, T, D)
         output: Tensor = self.to_output(mixed.transpose(1, 2).flatten(2))
         return output  # (B, T, width)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, hooks: Hooks | None) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        if hooks is None or f"{self.name}.pattern" not in hooks:
+            return fused_attention(query, key, value, mask, dropout)
+        pattern = tap(hooks, f"{self.name}.pattern", attention_pattern(query, key, mask))  # (B, H, T, S)
+        return mix_values(F.dropout(pattern, dropout), value)
 
     def _split_heads(self, x: Tensor) -> Tensor:  # (B, T, n * D) -> (B, n, T, D)
         return x.view(x.size(0), x.size(1), -1, self.head_width).transpose(1, 2)
@@ -67,8 +68,9 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
     Returns:
         (B, H, T, D)
     """
-    # Without a mask, T == S or T == 1. The kernel's is_causal lines the first query up with the first key, so a single
-    # query, which is the last of S, goes without it.
+    # The kernel's is_causal lines the first query up with the first key, but queries are the last T of S.
+    if mask is None and 1 < query.size(2) < key.size(2):
+        mask = causal_mask(query.size(2), key.size(2), query.device)
     causal = mask is None and query.size(2) > 1
     grouped = query.size(1) != key.size(1)
     attend = partial(
@@ -111,13 +113,15 @@ def document_mask(documents: Tensor) -> Tensor:
 
 
 def rotation_angles(positions: Tensor, config: ModelConfig, dtype: torch.dtype) -> Rotation:
-    """Cosine and sine of the angle by which each pair of a head's values is turned, for (T,) positions.
+    """Cosine and sine of the angle by which each pair of a head's values is turned, for (T,) or (B, T) positions.
 
     Computed in float32 and made anew in each pass, not kept as weights: rounded to bfloat16, far positions would blur.
     """
     pairs = torch.arange(0, config.head_width, 2, device=positions.device, dtype=torch.float32)
     frequencies = 1.0 / config.rotary_base ** (pairs / config.head_width)  # (D / 2,)
-    angles = positions.float()[:, None] * frequencies  # (T, D / 2)
+    angles = positions.float()[..., None] * frequencies  # (T, D / 2) or (B, T, D / 2)
+    if angles.dim() == 3:
+        angles = angles[:, None]  # alike for all heads
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 

@@ -1,20 +1,55 @@
 """Keys and values of tokens that were read already, so that a new token costs one step instead of a whole pass.
 
-Axes: B batch, K key-value heads, T new tokens, S cached and new tokens, D head width.
+The model asks a cache for two things alone: where the new tokens stand, and, in each layer, to attend from them to all
+that it holds. How that is kept (one block of rows, pages, another program's state) is the cache's own affair.
+Axes: B batch, H query heads, K key-value heads, T new tokens, S cached and new tokens, D head width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from guiju.errors import ModelError
-from guiju.model.config import ModelConfig
+from guiju.model.config import ModelConfig, require_context
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(B, H, T, D) queries, (B, K, S, D) keys and values -> (B, H, T, D). The queries are the last T of S tokens, and none
+sees what comes after it."""
 
 
-class Cache:
+class LayerCache(Protocol):
+    """One layer's part of a cache."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, attend: Attend) -> Tensor:
+        """Store the new tokens' (B, K, T, D), and give what `attend` makes of the queries and all tokens' keys and
+        values; it may be called once for all rows, or for each sequence apart."""
+        ...
+
+
+class Cache(Protocol):
+    """What `Transformer.hidden` needs to read new tokens after older ones."""
+
+    def require_room(self, tokens: int) -> None:
+        """Raise ModelError where `tokens` more a row do not fit the cache or the model's context."""
+        ...
+
+    def positions(self, tokens: int) -> Tensor:
+        """Positions of the new tokens in their sequences: (T,) where all rows are equally long, else (B, T)."""
+        ...
+
+    def layer(self, index: int) -> LayerCache: ...
+
+    def advance(self, tokens: int) -> None:
+        """Every layer has stored the new tokens: from now on they are old ones."""
+        ...
+
+
+class DenseCache:
     """Room for `capacity` tokens of `batch` rows, taken once.
 
     All rows are equally long: prompts of different lengths have a cache each, so that no row is padded and nothing
@@ -25,42 +60,47 @@ class Cache:
         self, config: ModelConfig, batch: int, capacity: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         shape = (config.layers, batch, config.kv_heads, capacity, config.head_width)
+        self.config = config
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
         self.capacity = capacity
         self.length = 0
         """Tokens of each row that are held."""
 
-    def layer(self, index: int) -> LayerCache:
-        return LayerCache(self.keys[index], self.values[index], self.length)
-
     def require_room(self, tokens: int) -> None:
         """Raise ModelError where `tokens` more do not fit."""
+        require_context(self.config, self.length + tokens)
         if self.length + tokens > self.capacity:
             raise ModelError(
                 f"the cache holds {self.length} of {self.capacity} tokens, so {tokens} more do not fit. "
                 f"Make it with a larger capacity"
             )
 
-    def copy(self) -> Cache:
+    def positions(self, tokens: int) -> Tensor:
+        return torch.arange(self.length, self.length + tokens, device=self.keys.device)
+
+    def layer(self, index: int) -> LayerCache:
+        return _DenseLayer(self.keys[index], self.values[index], self.length)
+
+    def advance(self, tokens: int) -> None:
+        self.length += tokens
+
+    def copy(self) -> DenseCache:
         """A second cache that goes on from the same tokens on its own."""
-        twin = object.__new__(Cache)
-        twin.keys, twin.values = self.keys.clone(), self.values.clone()
+        twin = object.__new__(DenseCache)
+        twin.config, twin.keys, twin.values = self.config, self.keys.clone(), self.values.clone()
         twin.capacity, twin.length = self.capacity, self.length
         return twin
 
 
 @dataclass(frozen=True)
-class LayerCache:
-    """One layer's part of a cache."""
-
+class _DenseLayer:
     keys: Tensor  # (B, K, capacity, D)
     values: Tensor  # (B, K, capacity, D)
     length: int
 
-    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' (B, K, T, D) and give all tokens' (B, K, S, D)."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, attend: Attend) -> Tensor:
         end = self.length + key.size(2)
         self.keys[:, :, self.length : end] = key
         self.values[:, :, self.length : end] = value
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return attend(query, self.keys[:, :, :end], self.values[:, :, :end])

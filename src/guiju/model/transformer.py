@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from guiju.errors import ModelError
-from guiju.model.attention import Attention, Rotation, causal_mask, document_mask, rotation_angles
-from guiju.model.cache import Cache, LayerCache
+from guiju.model.attention import Attention, Rotation, document_mask, rotation_angles
+from guiju.model.cache import Cache, DenseCache, LayerCache
 from guiju.model.config import ModelConfig, require_context
 from guiju.model.hooks import Hooks, require_known, tap
 
@@ -101,16 +101,16 @@ class Transformer(nn.Module):
             ModelError: more tokens than the context or the cache has room for, documents with a cache, or a hook
                 without a point.
         """
-        start = 0 if cache is None else cache.length
-        require_context(self.config, start + ids.size(1))
+        if cache is None:
+            require_context(self.config, ids.size(1))
+        else:
+            cache.require_room(ids.size(1))
         if hooks is not None:
             require_known(hooks, self.config.layers)
-        if cache is not None:
-            cache.require_room(ids.size(1))
         if documents is not None and cache is not None:
             raise ModelError("documents of a packed row were given with a cache; packed rows are read in one pass")
-        mask = self._mask(ids, start, documents)
-        positions = torch.arange(start, start + ids.size(1), device=ids.device)  # (T,)
+        mask = None if documents is None else document_mask(documents)  # one for all layers
+        positions = torch.arange(ids.size(1), device=ids.device) if cache is None else cache.positions(ids.size(1))
         x = self.embedding(ids)  # (B, T, width)
         rotation = None
         if self.config.positions == "rotary":  # only distances matter to it, so packed rows need no new count
@@ -127,18 +127,18 @@ class Transformer(nn.Module):
             else:
                 x = layer(x, rotation, mask, held, hooks)
         if cache is not None:
-            cache.length += ids.size(1)
+            cache.advance(ids.size(1))
         return tap(hooks, "final_norm", self.final_norm(x))
 
     def head(self, hidden: Tensor) -> Tensor:
         """(..., width) -> logits (..., vocab)."""
         return F.linear(hidden, self.embedding.weight if self.config.tied else self.to_logits.weight)
 
-    def new_cache(self, batch: int = 1, capacity: int | None = None) -> Cache:
+    def new_cache(self, batch: int = 1, capacity: int | None = None) -> DenseCache:
         """An empty cache for `batch` rows of at most `capacity` tokens; by default as many as the context."""
         capacity = self.config.context if capacity is None else capacity
         weight = self.embedding.weight
-        return Cache(self.config, batch, capacity, weight.device, weight.dtype)
+        return DenseCache(self.config, batch, capacity, weight.device, weight.dtype)
 
     def initialise(self) -> None:
         """Draw new weights as GPT-2 did: normal with 0.02; what adds to the residual stream scaled down by depth."""
@@ -151,14 +151,6 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers))
             else:
                 nn.init.normal_(parameter, std=0.02)
-
-    def _mask(self, ids: Tensor, start: int, documents: Tensor | None) -> Tensor | None:
-        """One mask for all layers, or None where the kernel's own causal way, which is faster, says the same."""
-        if documents is not None:
-            return document_mask(documents)
-        if start and ids.size(1) > 1:
-            return causal_mask(ids.size(1), start + ids.size(1), ids.device)
-        return None
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
