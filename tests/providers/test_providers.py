@@ -189,32 +189,6 @@ def test_settings_can_be_given_as_fields_or_whole(checkpoint):
         model.generate(PROMPT, beams=3)
 
 
-@pytest.mark.parametrize("to", ["gguf", "onnx", "tensorflow", "llama2c", "word"])
-def test_a_layout_of_a_later_version_is_refused(to, checkpoint, tmp_path):
-    with pytest.raises(ConfigError, match=r"export can write huggingface"):
-        export_model(checkpoint, to=to, out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_export_never_replaces_what_is_there(checkpoint, tmp_path):
-    out = tmp_path / "mine"
-    out.mkdir()
-    (out / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="is there already"):
-        export_model(checkpoint, to="huggingface", out=out)
-    assert (out / "thesis.txt").read_text() == "years of work"
-
-
-def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("guiju.model.huggingface.write_weights", full)
-    with pytest.raises(Exception, match="disk is full"):
-        export_model(checkpoint, to="huggingface", out=tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["stories260K.bin", "tok512.bin"]
-
-
 def test_texts_are_read_in_order_with_their_ids(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"id": "a", "text": "one\\u2028two"}\n\n{"id": 2, "text": ""}\n{"text": "床"}', encoding="utf-8")

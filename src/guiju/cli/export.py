@@ -14,17 +14,28 @@ EXAMPLE = "Example: guiju export runs/quickstart --to huggingface --out exported
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="run folder, Hugging Face folder or llama2.c file", show_default=False)],
-    to: Annotated[str, typer.Option(help="huggingface", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(help="run folder, Hugging Face folder, hf:NAME or llama2.c file", show_default=False)
+    ],
+    to: Annotated[
+        str, typer.Option(help="huggingface, tensorflow, gguf, onnx, llama2c or openai-gpt2", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="the folder to write; it must not exist yet", show_default=False)],
     tokenizer: Annotated[
         str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")
     ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--type", help="for gguf: f32 (where not given), f16 or q8_0", show_default=False)
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="read PyTorch .bin files too, guarded, in a process of their own")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="what was written as JSON on stdout")] = False,
 ) -> None:
     from guiju.providers import export_model
 
-    written = export_model(source, to=to, out=out, tokenizer=tokenizer)
+    options = {} if kind is None else {"type": kind}
+    written = export_model(source, to=to, out=out, tokenizer=tokenizer, pickles=allow_pickle, **options)
     if json:
         print_json(written)
     else:

@@ -12,7 +12,7 @@ from guiju.tokens import Llama2cTokenizer, Tokenizer
 _LATER = ("hf:", "openai:", "tf:")
 
 
-def load(reference: str | Path, tokenizer: str | Path | None = None) -> LanguageModel:
+def load(reference: str | Path, tokenizer: str | Path | None = None, *, pickles: bool = False) -> LanguageModel:
     """The model behind a reference.
 
     Args:

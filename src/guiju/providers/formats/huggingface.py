@@ -1,0 +1,27 @@
+"""A Hugging Face folder: config.json, model.safetensors, tokenizer.json. transformers opens it with equal logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from guiju.model import save_model
+from guiju.providers.language_model import LanguageModel
+from guiju.tokens import Llama2cTokenizer, Tokenizer
+
+_PROBES = 1000
+
+
+def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
+    """Fill the folder.
+
+    Returns:
+        For a llama2.c tokenizer tokenizer_check: on how many made-up lines its ids were compared with those of the
+        tokenizer.json, and on how many they differ (guiju.tokens.llama2c says when).
+    """
+    save_model(language_model.model, folder, language_model.tokenizer)
+    tokenizer = language_model.tokenizer
+    if not isinstance(tokenizer, Llama2cTokenizer):
+        return {}
+    different = tokenizer.lines_that_differ(Tokenizer.load(folder), _PROBES)
+    return {"tokenizer_check": {"lines": _PROBES, "different": different}}
