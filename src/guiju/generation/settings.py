@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from guiju.errors import ConfigError
+
+RunnerName = Literal["auto", "torch", "openvino"]
+Precision = Literal["auto", "float32", "bfloat16", "int8", "int4"]
+RUNNERS: tuple[str, ...] = get_args(RunnerName)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 MAX_SEQUENCES = 1024
 MAX_STOPS = 1024
