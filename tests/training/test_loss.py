@@ -9,6 +9,7 @@ from worlds import make_model
 
 from guiju.tokens import IGNORED
 from guiju.training import cross_entropy_in_chunks
+from guiju.training.loss import linear_cross_entropy
 
 
 def case(tied: bool, ignored: float, seed: int = 0):
@@ -39,6 +40,47 @@ def test_loss_and_every_gradient_equal_plain_cross_entropy(tied, ignored, chunk_
     found = gradients(model)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("chunk_tokens", [None, 1, 7, 50])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("bias", [True, False])
+def test_label_smoothing_and_a_bias_give_the_value_and_gradients_of_torch_s_own(chunk_tokens, smoothing, bias):
+    draw = torch.Generator().manual_seed(4)
+    tensors = [torch.randn(50, 12, generator=draw), torch.randn(31, 12, generator=draw)]
+    tensors += [torch.randn(31, generator=draw)] if bias else []
+    targets = torch.randint(0, 31, (50,), generator=draw)
+    targets[::6] = IGNORED
+    mine = [tensor.clone().requires_grad_() for tensor in tensors]
+    theirs = [tensor.double().requires_grad_() for tensor in tensors]
+    plain = F.cross_entropy(
+        F.linear(*theirs), targets, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing
+    )
+    (plain / 17).backward()
+    given = mine if bias else [*mine, None]
+    chunked = linear_cross_entropy(*given, targets, label_smoothing=smoothing, chunk_tokens=chunk_tokens)
+    (chunked / 17).backward()
+    torch.testing.assert_close(chunked.double(), plain, rtol=1e-6, atol=1e-4)
+    for found, expected in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_smoothing_changes_the_loss_by_the_closed_form():
+    """(1 - epsilon) of the sharp loss, and epsilon of the mean over all tokens."""
+    hidden, weight = torch.randn(8, 4, dtype=torch.float64), torch.randn(9, 4, dtype=torch.float64)
+    targets = torch.arange(8)
+    logs = (hidden @ weight.t()).log_softmax(-1)
+    expected = -(0.9 * logs[torch.arange(8), targets] + 0.1 * logs.mean(-1)).sum()
+    found = linear_cross_entropy(hidden.float(), weight.float(), None, targets, label_smoothing=0.1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_no_position_at_all_gives_no_loss_and_a_gradient_of_zeros():
+    hidden, weight = torch.zeros(0, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+    loss = linear_cross_entropy(hidden, weight, None, torch.zeros(0, dtype=torch.int64), label_smoothing=0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert not weight.grad.any()
 
 
 def test_the_gradient_is_that_of_finite_differences():

@@ -3,6 +3,8 @@
 The logits of all tokens at once are the largest thing in training: B * T * vocab numbers, several times over. Here a
 chunk's logits become its gradients in place and are dropped before the next chunk's are made, so no more than one
 chunk exists, and, unlike with recomputation, each product is computed once.
+With label smoothing (Szegedy et al. 2016, arXiv:1512.00567; Vaswani et al. 2017, arXiv:1706.03762) the model is to
+give a target 1 - epsilon of its belief, and every token an equal part of the rest.
 Axes: N tokens (B * T), D width, V vocabulary.
 """
 
@@ -34,17 +36,43 @@ def cross_entropy_in_chunks(
         A float32 scalar. Divide it by the number of targets of the whole update for a token-weighted mean.
     """
     weight = model.embedding.weight if model.config.tied else model.to_logits.weight
+    return linear_cross_entropy(hidden, weight, None, targets, chunk_tokens=chunk_tokens)
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    chunk_tokens: int | None = None,
+) -> Tensor:
+    """Sum of the cross entropy of softmax(hidden weight^T + bias), in nats, without ever holding all logits.
+
+    Args:
+        hidden: (..., D).
+        weight: (V, D). bias: (V,) or None.
+        targets: (...) token ids; IGNORED ones count nothing.
+        label_smoothing: share of the belief that is spread evenly over all V tokens, as in F.cross_entropy.
+        chunk_tokens: tokens a chunk; by default as many as `CHUNK_BYTES` hold.
+    Returns:
+        A float32 scalar, whose value and gradients are those of F.cross_entropy(reduction="sum").
+    """
     if chunk_tokens is None:
         chunk_tokens = max(1, CHUNK_BYTES // (4 * weight.size(0)))
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     apply: Any = _ChunkedCrossEntropy.apply  # torch has no types for it
-    loss: Tensor = apply(hidden.flatten(0, -2), weight, targets.flatten(), chunk_tokens, dtype)
+    flat = hidden.flatten(0, -2)
+    loss: Tensor = apply(flat, weight, bias, targets.flatten(), label_smoothing, chunk_tokens, dtype)
     return loss
 
 
 def _even_rows(tokens: int, most: int) -> int:
     """Tokens a chunk, at most `most`: chunks of equal size, and of a size that products like, where both can be."""
+    if tokens == 0:
+        return 1
     chunks = -(-tokens // most)
     even = -(-tokens // chunks)
     return min(most, -(-even // 32) * 32, tokens)
@@ -53,14 +81,23 @@ def _even_rows(tokens: int, most: int) -> int:
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        label_smoothing: float,
+        chunk_tokens: int,
+        dtype: torch.dtype,
     ) -> Tensor:
-        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        needs_gradient = any(ctx.needs_input_grad[:3])
         with torch.autocast(hidden.device.type, enabled=False):
             head = weight.to(dtype)  # (V, D)
+            even_share = label_smoothing / head.size(0)
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
             to_hidden = torch.empty_like(hidden) if needs_gradient else None
             to_weight = torch.zeros_like(weight) if needs_gradient else None
+            to_bias = torch.zeros_like(bias) if needs_gradient and bias is not None else None
             rows = _even_rows(hidden.size(0), chunk_tokens)
             room = torch.empty(rows, head.size(0), dtype=dtype, device=hidden.device)  # for each chunk's products
             room_for_logs = room if dtype == torch.float32 else torch.empty_like(room, dtype=torch.float32)
@@ -71,16 +108,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 torch.mm(part, head.t(), out=logits)
                 if dtype != torch.float32:
                     logs.copy_(logits)  # five times as fast as a softmax that converts
+                if bias is not None:
+                    logs += bias
                 torch.log_softmax(logs, dim=-1, out=logs)
                 counts = wanted != IGNORED
                 index = wanted.where(counts, 0)[:, None]
-                loss -= logs.gather(1, index).squeeze(1).where(counts, 0).sum()
+                nats = logs.gather(1, index).squeeze(1)
+                if label_smoothing:
+                    nats = (1 - label_smoothing) * nats + even_share * logs.sum(dim=-1)
+                loss -= nats.where(counts, 0).sum()
                 if to_hidden is None or to_weight is None:
                     continue
-                # The softmax less 1 at the target: the gradient of the logits.
-                slopes = logs.exp_().scatter_add_(1, index, logs.new_full(index.shape, -1))
+                # The softmax less what was wanted: the gradient of the logits.
+                slopes = logs.exp_().scatter_add_(1, index, logs.new_full(index.shape, label_smoothing - 1))
+                if label_smoothing:
+                    slopes -= even_share
                 if not counts.all():
                     slopes[~counts] = 0
+                if to_bias is not None:
+                    to_bias += slopes.sum(dim=0)
                 if dtype != torch.float32:
                     slopes = logits.copy_(slopes)
                 to_hidden[start : start + len(part)] = slopes @ head
@@ -89,13 +135,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 else:
                     to_weight += slopes.t() @ part
         if needs_gradient:
-            ctx.save_for_backward(to_hidden, to_weight)
+            ctx.save_for_backward(to_hidden, to_weight, to_bias)
         return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        to_hidden, to_weight = ctx.saved_tensors
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # In place: a second backward through the same graph is refused by autograd, as the tensors are freed after
         # the first.
-        return to_hidden.mul_(upstream), to_weight.mul_(upstream), None, None, None
+        made = [None if tensor is None else tensor.mul_(upstream) for tensor in ctx.saved_tensors]
+        return *made, None, None, None, None
