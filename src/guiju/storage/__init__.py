@@ -13,6 +13,7 @@ from guiju.storage.atomic import (
     write_text,
 )
 from guiju.storage.digests import folder_digests, sha256_bytes, sha256_file, sha256_folder
+from guiju.storage.foreign import open_foreign, read_foreign, require_plain_folder
 from guiju.storage.space import RESERVE_BYTES, require_free_space
 
 __all__ = [
@@ -22,9 +23,12 @@ __all__ = [
     "folder_atomic",
     "folder_digests",
     "open_atomic",
+    "open_foreign",
     "prepare_bytes",
+    "read_foreign",
     "remove_stale",
     "require_free_space",
+    "require_plain_folder",
     "sha256_bytes",
     "sha256_file",
     "sha256_folder",
