@@ -16,7 +16,7 @@ from guiju.errors import ModelError, StorageError
 from guiju.model.config import ModelConfig
 from guiju.model.families import HEAD, Border, Family, config_for, config_from
 from guiju.model.transformer import Transformer
-from guiju.model.weights import ONE_FILE, Weights, read_json, write_weights
+from guiju.model.weights import ONE_FILE, Weights, open_weights, read_json, write_weights
 from guiju.storage import write_json
 
 
@@ -35,9 +35,17 @@ class SavedTokenizer(Protocol):
     def save(self, folder: Path) -> None: ...
 
 
-def load_model(folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Transformer:
+def load_model(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    pickles: bool = False,
+) -> Transformer:
     """The model of a Hugging Face folder of the GPT-2 or Llama family, ready to be used (in evaluation mode).
 
+    Args:
+        pickles: whether PyTorch's .bin files may be read, where there is no safetensors file: see open_weights.
     Raises:
         ModelError: the folder is incomplete, damaged or of another family, or states what is not computed here; a
             tensor is missing, one too many, or of another shape than config.json says.
@@ -49,7 +57,7 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32, device: torc
     family, config = config_from(data, (), str(folder / "config.json"))
     stop_ids = _stop_ids(folder, data, config.vocab_size)
     family, config = config_from(data, stop_ids, str(folder / "config.json"))
-    weights = Weights(folder)
+    weights = open_weights(folder, pickles=pickles)
     if config.layers > len(weights.shapes):
         raise ModelError(
             f"{folder}: config.json states {config.layers} layers, but the weights are {len(weights.shapes)} tensors "
