@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from guiju.errors import ConfigError
 
@@ -14,6 +15,7 @@ RUNNERS: tuple[str, ...] = get_args(RunnerName)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 MAX_SEQUENCES = 1024
+MAX_BEAMS = 256
 MAX_STOPS = 1024
 MAX_SEED = 2**53 - 1
 """Seeds are kept in records, whose numbers are JSON's."""
@@ -62,6 +64,24 @@ class SamplingSettings:
     ignore_eos: bool = False
     """Whether to go on past the end of the text."""
 
+    json_schema: str | dict[str, Any] | None = None
+    """The text is JSON of this schema, given as JSON text or as a mapping, and kept as text; {"type": "object"} is any
+    object. Before each token, what cannot follow is taken out."""
+
+    regex: str | None = None
+    """The whole text matches this pattern (Rust's syntax: no look-around, no back-references)."""
+
+    num_beams: int = 1
+    """More than 1: beam search. So many texts grow side by side, and those of the highest score, the sum of their
+    tokens' log-probabilities over their length to the power of length_penalty, are the answers."""
+
+    length_penalty: float = 1.0
+    """Of beam search: above 0 favours long texts, below 0 short ones."""
+
+    early_stopping: bool | Literal["never"] = False
+    """Of beam search: True ends it as soon as num_beams texts are complete; False where no better one is likely to
+    come; "never" where none can."""
+
     def __post_init__(self) -> None:
         self._check_filters()
         if self.max_new_tokens is not None and self.max_length is not None:
@@ -77,10 +97,13 @@ class SamplingSettings:
             raise ConfigError(
                 f"num_return_sequences is {self.num_return_sequences}; it must be between 1 and {MAX_SEQUENCES}"
             )
-        if self.is_greedy and self.num_return_sequences > 1:
+        self._check_beams()
+        self._check_form()
+        if self.is_greedy and not self.is_beam_search and self.num_return_sequences > 1:
             raise ConfigError(
                 f"num_return_sequences is {self.num_return_sequences}, but greedy decoding has one answer: "
-                f"all would be the same. Sample (leave out greedy, temperature above 0), or ask for one"
+                f"all would be the same. Sample (leave out greedy, temperature above 0), ask for one, or search with "
+                f"num_beams={self.num_return_sequences}"
             )
         if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
             raise ConfigError(f"seed is {self.seed}; it must be between 0 and {MAX_SEED}")
@@ -96,6 +119,55 @@ class SamplingSettings:
         """Whether the likeliest token is taken, with no chance in it."""
         return self.greedy or self.temperature == 0
 
+    @property
+    def is_beam_search(self) -> bool:
+        """Whether several texts grow side by side, with no chance in it."""
+        return self.num_beams > 1
+
+    def _check_beams(self) -> None:
+        if not 1 <= self.num_beams <= MAX_BEAMS:
+            raise ConfigError(f"num_beams is {self.num_beams}; it must be between 1 and {MAX_BEAMS}")
+        if not math.isfinite(self.length_penalty):
+            raise ConfigError(f"length_penalty is {self.length_penalty}; it must be a number")
+        if not (isinstance(self.early_stopping, bool) or self.early_stopping == "never"):
+            raise ConfigError(f"early_stopping is {self.early_stopping!r}; it can be True, False or 'never'")
+        if not self.is_beam_search:
+            for name, default in (("length_penalty", 1.0), ("early_stopping", False)):
+                if getattr(self, name) != default:
+                    raise ConfigError(
+                        f"{name} is {getattr(self, name)!r}, but num_beams is 1, so that nothing would heed it. "
+                        f"Give num_beams too, or leave it out"
+                    )
+            return
+        if self.num_return_sequences > self.num_beams:
+            raise ConfigError(
+                f"num_return_sequences is {self.num_return_sequences}, but num_beams is {self.num_beams}, and a search "
+                f"gives no more texts than it has beams. Ask for fewer, or give more beams"
+            )
+        chances = ["temperature"] if self.temperature not in (0, 1) else []
+        chances += [name for name in ("top_k", "top_p", "min_p", "seed") if getattr(self, name) is not None]
+        if chances:
+            raise ConfigError(
+                f"{chances[0]} is {getattr(self, chances[0])}, but num_beams is {self.num_beams}, and beam search has "
+                f"no chance in it. Leave out one of them"
+            )
+
+    def _check_form(self) -> None:
+        if self.json_schema is None and self.regex is None:
+            return
+        if self.json_schema is not None and self.regex is not None:
+            raise ConfigError("json_schema and regex are both given, and a text has one form. Give one of them")
+        name = "regex" if self.json_schema is None else "json_schema"
+        if self.stop:
+            raise ConfigError(
+                f"stop is given with {name}: a stop text could cut the form in the middle, and the form ends the text "
+                f"by itself. Leave out one of them"
+            )
+        if self.json_schema is not None:
+            object.__setattr__(self, "json_schema", _schema_text(self.json_schema))
+        if self.regex is not None and not (isinstance(self.regex, str) and _is_text(self.regex)):
+            raise ConfigError("regex is no text; give a pattern")
+
     def _check_filters(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ConfigError(f"temperature is {self.temperature}; it must be a number of at least 0")
@@ -109,3 +181,38 @@ class SamplingSettings:
             raise ConfigError(f"top_p is {self.top_p}; it must be more than 0 and at most 1")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ConfigError(f"min_p is {self.min_p}; it must be between 0 and 1")
+
+
+def _schema_text(schema: object) -> str:
+    """A JSON schema as JSON text, its properties in the order that they have."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        held = dict(pairs)
+        if len(held) < len(pairs):
+            raise ValueError(f"a name stands twice among {', '.join(held)[:100]}")
+        return held
+
+    try:
+        text = schema if isinstance(schema, str) else json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        held = json.loads(text, object_pairs_hook=once, parse_constant=_no_number)
+        if not _is_text(text):
+            raise ValueError("a lone surrogate is no text")
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise ConfigError(f'json_schema is no JSON: {problem}. Give a schema such as {{"type": "object"}}') from None
+    if not isinstance(held, dict | bool):
+        raise ConfigError(
+            f'json_schema holds {type(held).__name__}; a schema is an object, such as {{"type": "object"}}'
+        )
+    return text
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
