@@ -89,9 +89,20 @@ def test_the_tutorial_can_be_followed_to_its_end(place):
     for block in english:
         for line in block:
             execute(line, place)
-    [code] = blocks("docs/tutorial.md", "python")
-    ended = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+    codes = blocks("docs/tutorial.md", "python")
+    assert codes == blocks("docs/tutorial.zh.md", "python")
+    for code in codes:
+        ended = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith("Once upon a time")
+    assert "GPT2LMHeadModel" in codes[-1] and ended.stdout.count("Once upon a time") >= 5
+
+
+def test_five_greedy_sequences_are_refused_with_the_reason(place):
+    line = "generate --model runs/quickstart --prompt x --greedy --num-return-sequences 5"
+    ended = subprocess.run([sys.executable, "-m", "guiju", *line.split()], cwd=place, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "greedy" in ended.stderr and "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("page", [*PAGES, "docs/flow.md", "docs/decisions/README.md"])
