@@ -27,8 +27,8 @@ MAX_SCHEMA_CHARACTERS = 262_144
 MAX_REGEX_CHARACTERS = 10_000
 _LEXER_STATES = 100_000  # 1 to 2 kB each
 
-# One space where JSON allows white space, so that no model can fill its limit with line breaks; a schema decides
-# nothing about that by itself, and none of its keywords is passed over in silence.
+# One space where JSON allows white space, so that no model can fill its limit with line breaks. A known keyword that
+# cannot be kept is an error, not passed over in silence.
 _JSON_OPTIONS = {
     "whitespace_pattern": " ?",
     "item_separator": ",",
@@ -59,7 +59,7 @@ class Form:
                 schema["x-guidance"] = _JSON_OPTIONS
             front = "/ /? " if after_space else ""
             return f"{_HEAD}start: {front}%json {json.dumps(schema)}\n"
-        pattern = _llguidance().regex_to_lark(self.text, "")
+        pattern = _llguidance().regex_to_lark(self.text, "d")  # \\d is 0 to 9 alone
         if after_space:
             return f"{_HEAD}start: TEXT\nTEXT: / / PATTERN | (PATTERN & /([^ ](?s:.)*)?/)\nPATTERN: /{pattern}/\n"
         return f"{_HEAD}start: TEXT\nTEXT: /{pattern}/\n"
@@ -109,17 +109,13 @@ class Grammar:
         self.vocab_size = vocab_size
         self.ends = ends
         self._known = _known_tokenizer(tokenizer)
-        self._starts: dict[bool, Any] = {}
-        try:
-            possible = bool(self.begin(None).allowed().any())
-        except ConfigError:
-            possible = False
-        if not (possible or self.begin(None).complete):
+        self._starts = {False: self._matcher(drops_space=False)}
+        if not self._is_possible():
             raise ConfigError(f"{form.kind} lets no text through: nothing fits it, not even an empty text. Correct it")
 
-    def begin(self, previous: int | None) -> GrammarState:
-        """The state of a text that begins after the token `previous`."""
-        drops = previous is not None and self._drops_space_after(previous)
+    def begin(self, previous: int) -> GrammarState:
+        """The state of a text that begins after the token `previous`, the prompt's last one."""
+        drops = self._drops_space_after(previous)
         if drops not in self._starts:
             self._starts[drops] = self._matcher(drops)
         return GrammarState(self, self._starts[drops].deep_copy())
@@ -137,6 +133,13 @@ class Grammar:
                 f"the text was held to a JSON schema and yet is no JSON ({problem}): the tokenizer's bytes and the "
                 f"text do not agree. Please report this"
             ) from None
+
+    def _is_possible(self) -> bool:
+        state = GrammarState(self, self._starts[False].deep_copy())
+        try:
+            return state.complete or bool(state.allowed().any())
+        except ConfigError:
+            return False
 
     def _drops_space_after(self, previous: int) -> bool:
         """Whether a token that begins with a space loses it after this one, as SentencePiece's do after BOS."""
