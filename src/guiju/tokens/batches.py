@@ -15,7 +15,8 @@ count from each document's start in the row, and rotary ones know distances only
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +35,18 @@ class Batch:
     """What one forward and backward pass takes."""
 
     ids: Tensor
-    """(B, T) int64: what the model reads."""
+    """(B, T) int64: what the model reads; beside a source, what the decoder reads."""
     targets: Tensor
-    """(B, T) int64: the token that follows each, or IGNORED."""
-    documents: Tensor | None
+    """(B, T) int64: the token to predict at each place (for a decoder the one that follows), or IGNORED."""
+    documents: Tensor | None = None
     """(B, T) int64: which of the row's documents each position belongs to, from 0; None where each row is one
     document."""
+    padding: Tensor | None = None
+    """(B, T) bool: True where a row holds no token of its own; None where all rows are full."""
+    source: Tensor | None = None
+    """(B, S) int64: what an encoder beside the decoder reads."""
+    source_padding: Tensor | None = None
+    """(B, S) bool, as `padding`, of the source."""
 
     @property
     def target_count(self) -> int:
@@ -48,8 +55,15 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch where the model is."""
-        documents = None if self.documents is None else self.documents.to(device)
-        return Batch(self.ids.to(device), self.targets.to(device), documents)
+        here = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in here.items() if tensor is not None})
+
+    def without_idle_masks(self) -> Batch:
+        """The same batch, without numbers of documents where each row is one, and without padding where there is none:
+        attention without a mask is faster, and says the same."""
+        masks = {name: getattr(self, name) for name in ("documents", "padding", "source_padding")}
+        idle: dict[str, Any] = {name: None for name, mask in masks.items() if mask is not None and not mask.any()}
+        return replace(self, **idle) if idle else self
 
 
 def row_count(data: TokenData, context: int) -> int:

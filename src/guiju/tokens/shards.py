@@ -164,6 +164,11 @@ class TokenData:
         """How many documents."""
         return self.index.documents
 
+    @property
+    def document_ends(self) -> Ids:
+        """(documents + 1,): 0, then where each document ends in the stream, its end-of-text token included."""
+        return np.asarray(self._ends, dtype=np.int64)
+
     def read(self, start: int, stop: int) -> Ids:
         """Tokens start (inclusive) to stop (exclusive) of the stream."""
         if not 0 <= start <= stop <= self.tokens:

@@ -1,0 +1,78 @@
+"""Documents cut into pieces that fit a row, and rows filled up to a common width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from guiju.tokens.draws import Numbers
+from guiju.tokens.shards import TokenData
+
+WIDTH_STEP = 8
+"""Rows are filled up to a multiple of this: products like it, and few different sizes come up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Ids that stand for no text."""
+
+    start: int
+    """Begins a text."""
+    end: int
+    """Ends it."""
+    pad: int
+    """Fills a row up."""
+    mask: int | None = None
+    """Stands in the place of a token that is to be guessed."""
+    sentinels: tuple[int, ...] = ()
+    """Each stands in the place of a run of tokens; the first for a row's first run."""
+    special: frozenset[int] = frozenset()
+    """All that stand for no text, those above included."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Where each piece lies in the data: `lengths` tokens from `starts` on."""
+
+    starts: Numbers
+    lengths: Numbers
+
+
+def cut_documents(data: TokenData, longest: int, shortest: int = 1) -> Pieces:
+    """Each document in as few pieces of at most `longest` tokens as it takes, all nearly equally long.
+
+    The token that ends a document belongs to no piece. Documents of fewer than `shortest` tokens have none.
+    """
+    ends = data.document_ends  # (documents + 1,): 0, then the end of each, its end-of-text token included
+    sizes = np.diff(ends) - 1
+    kept = np.flatnonzero(sizes >= max(shortest, 1))
+    sizes, firsts = sizes[kept], ends[:-1][kept]
+    counts = -(-sizes // longest)  # pieces of each document
+    document = np.repeat(np.arange(len(kept)), counts)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begins = number * sizes[document] // counts[document]
+    stops = (number + 1) * sizes[document] // counts[document]
+    return Pieces(firsts[document] + begins, stops - begins)
+
+
+def row_width(longest: int, most: int) -> int:
+    """The width of a batch whose longest row has so many tokens."""
+    return min(-(-longest // WIDTH_STEP) * WIDTH_STEP, most)
+
+
+def fill_rows(rows: Sequence[npt.NDArray[np.int64]], width: int, filling: int) -> Tensor:
+    """Rows of different lengths as one tensor (B, width)."""
+    made = np.full((len(rows), width), filling, dtype=np.int64)
+    for place, row in enumerate(rows):
+        made[place, : len(row)] = row
+    return torch.from_numpy(made)
+
+
+def padding_of(lengths: Sequence[int], width: int) -> Tensor:
+    """(B, width) bool, True beyond each row's own tokens."""
+    return torch.arange(width)[None] >= torch.tensor(lengths)[:, None]
