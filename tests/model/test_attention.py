@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from guiju.model.attention import (
-    attention_pattern,
-    causal_mask,
-    document_mask,
-    fused_attention,
-    plain_attention,
-    rotate,
-    rotation_angles,
-)
-from guiju.model.config import llama_config
+from guiju.model import llama_config
+from guiju.model.attention import attention_pattern, fused_attention, plain_attention
+from guiju.model.masks import causal_mask, document_mask
+from guiju.model.positions import rotate, rotation_angles
 
 
 def _inputs(heads=4, kv_heads=2, new=7, total=7, width=8, seed=0):

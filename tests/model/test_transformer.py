@@ -130,7 +130,7 @@ def test_a_hook_that_returns_another_shape_is_refused(tiny_model):
 
 
 def test_without_a_hook_on_it_no_pattern_is_made(tiny_model, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise AssertionError("a pattern of (T, S) was made")
 
     monkeypatch.setattr(attention_module, "attention_pattern", fail)

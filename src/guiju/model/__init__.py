@@ -1,25 +1,49 @@
-"""The Transformer: its shape, its weights in and out, its cache and its hook points."""
+"""The Transformer in its three shapes: their weights in and out, their caches and their hook points."""
 
-from guiju.model.cache import Attend, Cache, DenseCache, LayerCache
-from guiju.model.config import ModelConfig, ModelSettings, gpt2_config, llama_config
+from guiju.model.building import AnyModel, build_model
+from guiju.model.cache import Attend, AttendMemory, Cache, DenseCache, LayerCache, LayerMemory, Memory
+from guiju.model.config import ModelConfig, RotaryScaling
+from guiju.model.encoder import Encoder
+from guiju.model.encoder_decoder import EncoderDecoder
 from guiju.model.hooks import Hooks, hook_names
 from guiju.model.huggingface import load_model, save_model
 from guiju.model.llama2c import load_llama2c
+from guiju.model.presets import (
+    ModelSettings,
+    bart_config,
+    bert_config,
+    gpt2_config,
+    llama_config,
+    t5_config,
+    transformer_config,
+)
 from guiju.model.transformer import Transformer
 
 __all__ = [
+    "AnyModel",
     "Attend",
+    "AttendMemory",
     "Cache",
     "DenseCache",
+    "Encoder",
+    "EncoderDecoder",
     "Hooks",
     "LayerCache",
+    "LayerMemory",
+    "Memory",
     "ModelConfig",
     "ModelSettings",
+    "RotaryScaling",
     "Transformer",
+    "bart_config",
+    "bert_config",
+    "build_model",
     "gpt2_config",
     "hook_names",
     "llama_config",
     "load_llama2c",
     "load_model",
     "save_model",
+    "t5_config",
+    "transformer_config",
 ]

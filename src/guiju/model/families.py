@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from guiju.errors import ConfigError, ModelError
-from guiju.model.config import Activation, ModelConfig, gpt2_config, llama_config
+from guiju.model.config import Activation, ModelConfig
+from guiju.model.presets import gpt2_config, llama_config
 
 
 @dataclass(frozen=True)

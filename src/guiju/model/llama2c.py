@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from guiju.errors import ConfigError, ModelError
-from guiju.model.config import ModelConfig, llama_config
+from guiju.model.config import ModelConfig
+from guiju.model.presets import llama_config
 from guiju.model.transformer import Transformer
 
 _HEADER = struct.Struct("<7i")
