@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import shutil
 import sys
@@ -141,6 +142,16 @@ def guiju(capsys, monkeypatch) -> Callable[..., Answer]:
         return Answer(code, out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> Any:
+    """TensorFlow, imported once: that takes seconds."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs pip install 'guiju[tensorflow]'")
+    from guiju.providers.tensorflow_library import import_tensorflow
+
+    return import_tensorflow()
 
 
 @pytest.fixture(scope="session")
