@@ -15,7 +15,7 @@ from guiju.tokens.bucketed import BucketedBatches
 from guiju.tokens.draws import draw_words, share_as_word
 from guiju.tokens.masked import MaskedExamples
 from guiju.tokens.pairs import PairExamples
-from guiju.tokens.pieces import Marks, cut_documents, padding_of
+from guiju.tokens.pieces import Marks, cut_documents
 from guiju.tokens.spans import SpanExamples, run_counts, sentinels_needed, source_length, target_length
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(8))
@@ -194,7 +194,8 @@ def test_masked_rows_hold_the_text_between_its_marks_and_only_targets_are_change
         expected = [marks.start, *text, marks.end]
         assert whole[place].tolist() == expected + [marks.pad] * (batch.ids.size(1) - len(expected))
     lengths = masked.lengths[:4].tolist()
-    assert batch.padding is None or torch.equal(batch.padding, padding_of(lengths, batch.ids.size(1)))
+    real = torch.tensor([[place < length for place in range(batch.ids.size(1))] for length in lengths])
+    assert torch.equal(batch.padding, real)
 
 
 def test_fifteen_per_cent_are_targets_and_of_these_eighty_ten_ten(masked, marks):
@@ -289,7 +290,7 @@ def put_back(source: list[int], target: list[int], marks: Marks) -> list[int]:
 
 
 def own(row: torch.Tensor, padding: torch.Tensor | None, place: int) -> list[int]:
-    return (row if padding is None else row[~padding[place]]).tolist()
+    return (row if padding is None else row[padding[place]]).tolist()
 
 
 def test_a_source_with_its_target_put_back_is_the_text(spans, data, marks):
@@ -395,8 +396,8 @@ def test_masks_that_hide_nothing_are_dropped_and_all_parts_move(pairs):
     single = pairs.read(rows(0), 0, 0)
     plain = single.without_idle_masks()
     assert torch.equal(plain.ids, single.ids)
-    full = type(single)(single.ids, single.targets, torch.zeros_like(single.ids), torch.zeros_like(single.ids).bool())
+    full = type(single)(single.ids, single.targets, torch.zeros_like(single.ids), torch.ones_like(single.ids).bool())
     assert full.without_idle_masks().documents is None
     assert full.without_idle_masks().padding is None
-    kept = type(single)(single.ids, single.targets, None, torch.ones_like(single.ids).bool())
+    kept = type(single)(single.ids, single.targets, None, torch.zeros_like(single.ids).bool())
     assert kept.without_idle_masks().padding is not None

@@ -42,7 +42,8 @@ class Batch:
     """(B, T) int64: which of the row's documents each position belongs to, from 0; None where each row is one
     document."""
     padding: Tensor | None = None
-    """(B, T) bool: True where a row holds no token of its own; None where all rows are full."""
+    """(B, T) bool, as models take it: True where a token is real, False where it only fills the row up; None where all
+    are real."""
     source: Tensor | None = None
     """(B, S) int64: what an encoder beside the decoder reads."""
     source_padding: Tensor | None = None
@@ -61,8 +62,13 @@ class Batch:
     def without_idle_masks(self) -> Batch:
         """The same batch, without numbers of documents where each row is one, and without padding where there is none:
         attention without a mask is faster, and says the same."""
-        masks = {name: getattr(self, name) for name in ("documents", "padding", "source_padding")}
-        idle: dict[str, Any] = {name: None for name, mask in masks.items() if mask is not None and not mask.any()}
+        idle: dict[str, Any] = {}
+        if self.documents is not None and not self.documents.any():
+            idle["documents"] = None
+        if self.padding is not None and self.padding.all():
+            idle["padding"] = None
+        if self.source_padding is not None and self.source_padding.all():
+            idle["source_padding"] = None
         return replace(self, **idle) if idle else self
 
 

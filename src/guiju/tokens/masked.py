@@ -60,8 +60,7 @@ class MaskedExamples:
         chosen = self._choose(whole, rows, seed, epoch)
         shown = self._hide(whole, chosen, rows, seed, epoch)
         targets = np.where(chosen, whole, IGNORED)
-        padding = padding_of(lengths, width) if min(lengths) < width else None
-        return Batch(torch.from_numpy(shown), torch.from_numpy(targets), padding=padding)
+        return Batch(torch.from_numpy(shown), torch.from_numpy(targets), padding=padding_of(lengths, width))
 
     def size(self, rows: Numbers) -> BatchSize:
         lengths = self.lengths[rows]

@@ -73,6 +73,8 @@ def fill_rows(rows: Sequence[npt.NDArray[np.int64]], width: int, filling: int) -
     return torch.from_numpy(made)
 
 
-def padding_of(lengths: Sequence[int], width: int) -> Tensor:
-    """(B, width) bool, True beyond each row's own tokens."""
-    return torch.arange(width)[None] >= torch.tensor(lengths)[:, None]
+def padding_of(lengths: Sequence[int], width: int) -> Tensor | None:
+    """(B, width) bool, True at each row's own tokens; None where they fill it."""
+    if min(lengths) == width:
+        return None
+    return torch.arange(width)[None] < torch.tensor(lengths)[:, None]

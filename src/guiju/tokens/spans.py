@@ -121,13 +121,12 @@ def pair_batch(sources: list[Numbers], targets: list[Numbers], marks: Marks, con
     wide = row_width(max(map(len, sources)), context)
     width = row_width(max(map(len, targets)), context)
     read = [np.concatenate(([marks.start], target[:-1])) for target in targets]
-    of_source, of_target = [len(source) for source in sources], [len(target) for target in targets]
     return Batch(
         fill_rows(read, width, marks.pad),
         fill_rows(targets, width, IGNORED),
-        padding=padding_of(of_target, width) if min(of_target) < width else None,
+        padding=padding_of([len(target) for target in targets], width),
         source=fill_rows(sources, wide, marks.pad),
-        source_padding=padding_of(of_source, wide) if min(of_source) < wide else None,
+        source_padding=padding_of([len(source) for source in sources], wide),
     )
 
 
