@@ -8,6 +8,7 @@ from guiju.model.encoder_decoder import EncoderDecoder
 from guiju.model.hooks import Hooks, hook_names
 from guiju.model.huggingface import load_model, save_model
 from guiju.model.llama2c import load_llama2c
+from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2, save_openai_gpt2
 from guiju.model.presets import (
     ModelSettings,
     bart_config,
@@ -40,10 +41,13 @@ __all__ = [
     "build_model",
     "gpt2_config",
     "hook_names",
+    "is_openai_gpt2",
     "llama_config",
     "load_llama2c",
     "load_model",
+    "load_openai_gpt2",
     "save_model",
+    "save_openai_gpt2",
     "t5_config",
     "transformer_config",
 ]
