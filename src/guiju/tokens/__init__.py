@@ -1,14 +1,36 @@
-"""Text becomes token ids, on disk and in batches: the tokenizer, memory-mapped shards, packed rows."""
+"""Text becomes token ids, on disk and in batches: the tokenizer, memory-mapped shards, packed rows.
 
-from guiju.tokens.batches import IGNORED, Batch, PackedBatches, read_rows, row_count
-from guiju.tokens.bucketed import BatchSize, BucketedBatches, Examples
-from guiju.tokens.llama2c import Llama2cTokenizer
-from guiju.tokens.masked import MaskedExamples
-from guiju.tokens.pairs import PairExamples
-from guiju.tokens.pieces import Marks
-from guiju.tokens.shards import Shard, ShardIndex, TokenData, write_shards
-from guiju.tokens.spans import SpanExamples, sentinels_needed
-from guiju.tokens.tokenizer import END_OF_TEXT, Tokenizer, TokenizerSettings, train_tokenizer
+The names load when they are asked for: a tokenizer is there without torch in the process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guiju.tokens.batches import IGNORED, Batch, PackedBatches, read_rows, row_count
+    from guiju.tokens.bucketed import BatchSize, BucketedBatches, Examples
+    from guiju.tokens.llama2c import Llama2cTokenizer
+    from guiju.tokens.masked import MaskedExamples
+    from guiju.tokens.pairs import PairExamples
+    from guiju.tokens.pieces import Marks
+    from guiju.tokens.shards import Shard, ShardIndex, TokenData, write_shards
+    from guiju.tokens.spans import SpanExamples, sentinels_needed
+    from guiju.tokens.tokenizer import END_OF_TEXT, Tokenizer, TokenizerSettings, train_tokenizer
+
+_HOMES = {
+    "batches": ("IGNORED", "Batch", "PackedBatches", "read_rows", "row_count"),
+    "bucketed": ("BatchSize", "BucketedBatches", "Examples"),
+    "llama2c": ("Llama2cTokenizer",),
+    "masked": ("MaskedExamples",),
+    "pairs": ("PairExamples",),
+    "pieces": ("Marks",),
+    "shards": ("Shard", "ShardIndex", "TokenData", "write_shards"),
+    "spans": ("SpanExamples", "sentinels_needed"),
+    "tokenizer": ("END_OF_TEXT", "Tokenizer", "TokenizerSettings", "train_tokenizer"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "END_OF_TEXT",
@@ -34,3 +56,9 @@ __all__ = [
     "train_tokenizer",
     "write_shards",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
