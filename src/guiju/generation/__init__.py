@@ -1,16 +1,67 @@
-"""A model continues text, and says how likely it finds one."""
+"""A model continues text, and says how likely it finds one.
 
-from guiju.generation.engine import Sequence, generate, prompt_ids, stop_ids
-from guiju.generation.score import Score, score, score_each
-from guiju.generation.settings import SamplingSettings
+The names load when they are asked for: settings, results and text streams are there without torch in the process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guiju.generation.continuation import generate, prompt_ids, stop_ids
+    from guiju.generation.engine import Engine
+    from guiju.generation.logprobs import TokenLogprob
+    from guiju.generation.requests import Handle, Request
+    from guiju.generation.result import Generation, Sequence, Work
+    from guiju.generation.runner import Chunk, Runner, open_runner
+    from guiju.generation.sampling import Chooser
+    from guiju.generation.scoring import Score, score, score_each
+    from guiju.generation.settings import Precision, RunnerName, SamplingSettings
+    from guiju.generation.stream import TextStream
+
+_HOMES = {
+    "continuation": ("generate", "prompt_ids", "stop_ids"),
+    "engine": ("Engine",),
+    "logprobs": ("TokenLogprob",),
+    "requests": ("Handle", "Request"),
+    "result": ("Generation", "Sequence", "Work"),
+    "runner": ("Chunk", "Runner", "open_runner"),
+    "sampling": ("Chooser",),
+    "scoring": ("Score", "score", "score_each"),
+    "settings": ("Precision", "RunnerName", "SamplingSettings"),
+    "stream": ("TextStream",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Chooser",
+    "Chunk",
+    "Engine",
+    "Generation",
+    "Handle",
+    "Precision",
+    "Request",
+    "Runner",
+    "RunnerName",
     "SamplingSettings",
     "Score",
     "Sequence",
+    "TextStream",
+    "TokenLogprob",
+    "Work",
     "generate",
+    "open_runner",
     "prompt_ids",
     "score",
     "score_each",
     "stop_ids",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

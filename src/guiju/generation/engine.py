@@ -1,212 +1,227 @@
-"""The reference runner: one sequence after the other, each with its own cache.
+"""The engine: many requests on one runner, joining and leaving at any step.
 
-An answer must not depend on what else is in the batch. Matrix products of several rows round otherwise than those of
-one, so rows are not computed together at all: a prompt's logits, and with them its tokens, are bit for bit those it has
-alone.
+It knows token ids alone; what they mean, and what ends a text, is the caller's affair (`guiju.generation.generate` is
+one). Pages, who computes what in a step, guesses and their checks, and what is drawn from the logits are decided here;
+what the logits are is the runner's affair.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Several
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from guiju.errors import ConfigError, ModelError
-from guiju.generation.sampling import Chooser
-from guiju.generation.settings import DEFAULT_NEW_TOKENS, SamplingSettings
-from guiju.generation.stream import TextStream
-from guiju.model import DenseCache, Transformer
-from guiju.tokens import Tokenizer
+from guiju.generation.logprobs import token_logprob
+from guiju.generation.lookup import Lookup
+from guiju.generation.requests import Branch, Handle, Request
+from guiju.generation.runner import Chunk, Runner
+from guiju.generation.scheduler import Scheduler
+from guiju.generation.tables import PageKeeper, PageTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STEP_TOKENS = 256
+"""Long enough for fast products, short enough that no one who writes waits long for a prompt to be read."""
+
+MOST_RUNNING = 64
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """One continuation, without its prompt."""
+@dataclass
+class Counts:
+    """What was done so far."""
 
-    text: str
-    """Up to a stop text; special tokens have none."""
+    steps: int = 0
+    tokens: int = 0
+    """That the runner computed."""
 
-    ids: tuple[int, ...]
-    """Every token that was generated, the one that ended it included."""
+    chosen: int = 0
+    """Tokens that were generated."""
 
-    finish_reason: Literal["stop", "length"]
-    """"stop": the text came to its end, or to a stop text. "length": the limit was reached."""
+    drafted: int = 0
+    """Tokens that were guessed and checked."""
 
-    seed: int | None
-    """Gives the same again, at the same place among its prompt's sequences; None where there was no chance in it."""
+    accepted: int = 0
+    """Of those, tokens that were right."""
 
-
-def generate(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    prompts: Several[str],
-    settings: SamplingSettings | None = None,
-    on_text: Callable[[int, str], None] | None = None,
-) -> list[list[Sequence]]:
-    """Continue each prompt; for each, as many sequences as the settings say.
-
-    A prompt is read as transformers' tokenizer gives it: with the token in front that its layout puts there. An empty
-    prompt is BOS alone, or the end-of-text token where there is no BOS.
-
-    Args:
-        on_text: is called with a sequence's number and a piece of its text as soon as it is certain: whole characters,
-            no part of a stop text. Numbers count through: prompt x num_return_sequences + place among the prompt's.
-    Raises:
-        ConfigError: max_length leaves no room after the prompt.
-        ModelError: a prompt, or prompt and wanted tokens, exceed the context; tokenizer and model do not fit.
-    """
-    if isinstance(prompts, str):
-        raise ConfigError("prompts is one text; give a list of texts")
-    settings = settings or SamplingSettings()
-    require_fit(model, tokenizer)
-    seed = secrets.randbits(32) if settings.seed is None else settings.seed
-    started = [prompt_ids(tokenizer, prompt) for prompt in prompts]
-    limits = [_new_tokens(len(ids), model.config.context, settings) for ids in started]  # before any work is done
-    results = []
-    with evaluating(model):
-        for number, (ids, limit) in enumerate(zip(started, limits, strict=True)):
-            first = number * settings.num_return_sequences
-            results.append(_continue(model, tokenizer, ids, limit, settings, seed, first, on_text))
-    return results
+    rewound: int = 0
+    """How often a choice was too close to call and was computed again the plain way."""
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A prompt's ids, as `generate` reads it."""
-    ids = tokenizer.encode(prompt)
-    return [*tokenizer.prefix_ids, *ids] if ids else [tokenizer.start_id]
+class Engine:
+    """Requests come in by `add`; each `step` brings all of them on; a token goes to its request as soon as it is
+    certain."""
 
-
-def require_fit(model: Transformer, tokenizer: Tokenizer) -> None:
-    """Raise ModelError where the tokenizer has ids that the model does not know."""
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise ModelError(
-            f"the tokenizer has {tokenizer.vocab_size} ids, but the model knows {model.config.vocab_size}: they do not "
-            f"belong together. Pass the model's own tokenizer"
-        )
-
-
-@contextmanager
-def evaluating(model: Transformer) -> Iterator[None]:
-    """Without dropout and gradients; the model is left as it was."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
-
-
-def _continue(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    prompt: list[int],
-    limit: int,
-    settings: SamplingSettings,
-    seed: int,
-    first: int,
-    on_text: Callable[[int, str], None] | None,
-) -> list[Sequence]:
-    """All sequences of one prompt, which is read once."""
-    cache = model.new_cache(batch=1, capacity=len(prompt) + limit - 1)  # the last token is never read
-    logits = _next_logits(model, prompt, cache)
-    count = settings.num_return_sequences
-    sequences = []
-    for index in range(count):
-        emit = None if on_text is None else _numbered(on_text, first + index)
-        own = cache if index == count - 1 else cache.copy()
-        chooser = Chooser(settings, prompt, model.config.vocab_size, seed, index)
-        stream = TextStream(settings.stop, emit)
-        ids, stopped = _decode(model, tokenizer, prompt[-1], limit, settings, own, logits, chooser, stream)
-        stopped = stream.finish() or stopped
-        reason: Literal["stop", "length"] = "stop" if stopped else "length"
-        sequences.append(Sequence(stream.text, tuple(ids), reason, None if settings.is_greedy else seed))
-    return sequences
-
-
-def _decode(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    previous: int,
-    limit: int,
-    settings: SamplingSettings,
-    cache: DenseCache,
-    logits: Tensor,
-    chooser: Chooser,
-    stream: TextStream,
-) -> tuple[list[int], bool]:
-    """Token by token: the ids, and whether an end of text or a stop text ended them."""
-    ends = frozenset() if settings.ignore_eos else stop_ids(model, tokenizer)
-    ids: list[int] = []
-    while True:
-        token = chooser.choose(_within(logits, tokenizer.vocab_size))
-        ids.append(token)
-        if token in ends or stream.push(_bytes_after(tokenizer, previous, token)):
-            return ids, True
-        if len(ids) == limit:
-            return ids, False
-        previous = token
-        logits = _next_logits(model, [token], cache)
-
-
-def stop_ids(model: Transformer, tokenizer: Tokenizer) -> frozenset[int]:
-    """The ids that end a text: the model's own, or else the tokenizer's."""
-    if model.config.stop_ids:
-        return frozenset(model.config.stop_ids)
-    return frozenset() if tokenizer.eos_id is None else frozenset({tokenizer.eos_id})
-
-
-def _next_logits(model: Transformer, ids: list[int], cache: DenseCache) -> Tensor:
-    """(vocab,) in float32: what may follow the last of `ids`."""
-    hidden = model.hidden(torch.tensor([ids], device=model.embedding.weight.device), cache)  # (1, T, width)
-    return model.head(hidden[0, -1]).float().cpu()
-
-
-def _within(logits: Tensor, size: int) -> Tensor:
-    """Published models may have more rows than the tokenizer has ids; what stands for no text is never chosen."""
-    if size < logits.numel():
-        logits[size:] = -torch.inf
-    return logits
-
-
-def _bytes_after(tokenizer: Tokenizer, previous: int, token: int) -> bytes:
-    """A token's bytes where it stands: some tokenizers drop the space of a text's first token."""
-    return tokenizer.decode_bytes([previous, token])[len(tokenizer.decode_bytes([previous])) :]
-
-
-def _numbered(on_text: Callable[[int, str], None], number: int) -> Callable[[str], None]:
-    return lambda text: on_text(number, text)
-
-
-def _new_tokens(prompt: int, context: int, settings: SamplingSettings) -> int:
-    """How many tokens may come after a prompt of so many ids. The last token is written but not read, so it may lie
-    one beyond the context."""
-    room = context + 1 - prompt
-    if room < 1:
-        raise ModelError(
-            f"the prompt has {prompt} tokens, but the model's context is {context}. Shorten it, or take a model with a "
-            f"longer context"
-        )
-    if settings.max_length is not None:
-        wanted = settings.max_length - prompt
-        if wanted < 1:
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        step_tokens: int = STEP_TOKENS,
+        most_running: int = MOST_RUNNING,
+        share_prefixes: bool = True,
+    ) -> None:
+        """
+        Args:
+            step_tokens: tokens that a step computes at most; a longer prompt is read in several steps, while others go
+                on writing.
+            most_running: continuations that are written at the same time; others wait.
+            share_prefixes: whether a beginning that requests share is computed once.
+        """
+        if step_tokens < 1 or most_running < 1:
             raise ConfigError(
-                f"max_length is {settings.max_length}, but the prompt alone has {prompt} tokens, which it counts. "
-                f"Give more, or use max_new_tokens"
+                f"step_tokens is {step_tokens} and most_running is {most_running}; both must be at least 1"
             )
-    elif settings.max_new_tokens is not None:
-        wanted = settings.max_new_tokens
-    else:
-        return min(DEFAULT_NEW_TOKENS, room)
-    if wanted > room:
-        raise ModelError(
-            f"{wanted} new tokens after a prompt of {prompt} are longer than the model's context of {context}: at most "
-            f"{room} fit. Ask for fewer, or shorten the prompt"
-        )
-    return wanted
+        self.runner = runner
+        self.keeper = PageKeeper(runner.pages, runner.page_tokens, runner.copy_page)
+        self.scheduler = Scheduler(self.keeper, runner.record_chunk, step_tokens, most_running, share_prefixes)
+        self.counts = Counts()
+        self._requests = 0
+
+    def add(self, request: Request) -> Handle:
+        """Take in a request.
+
+        Raises:
+            ModelError: its prompt is empty, knows ids that the model does not, or with the wanted tokens exceeds the
+                model's context or all pages there are.
+            ConfigError: guesses in record mode.
+        """
+        self._require_possible(request)
+        handle = Handle(request, self._requests)
+        self._requests += 1
+        for index in range(len(request.choices)):
+            lookup = Lookup(request.prompt, request.lookup) if request.lookup else None
+            branch = Branch(
+                handle, index, (handle.number, index), list(request.prompt), PageTable(self.keeper), lookup=lookup
+            )
+            handle.branches.append(branch)
+        self.scheduler.add(handle.branches[0])  # the others join it when the prompt has been read
+        return handle
+
+    def step(self) -> bool:
+        """Bring everyone on; False where there is nothing left to do."""
+        plan = self.scheduler.plan()
+        if not plan:
+            assert not self.scheduler.running
+            assert not self.scheduler.waiting
+            return False
+        found = self.runner.step(list(plan.values()))
+        self.counts.steps += 1
+        self.counts.tokens += sum(len(chunk.ids) for chunk in plan.values())
+        for (branch, chunk), logits in zip(plan.items(), found, strict=True):
+            if branch.finish_reason is not None:  # cancelled while another's tokens were given out
+                continue
+            try:
+                self._advance(branch, chunk, logits)
+            except Exception as error:
+                branch.handle.error = error
+                self.cancel(branch.handle)
+        return True
+
+    def run(self) -> None:
+        """Step until nothing is left to do."""
+        while self.step():
+            pass
+
+    def cancel(self, handle: Handle) -> None:
+        """Give a request up: what it holds is free at once."""
+        for branch in handle.branches:
+            if branch.finish_reason is None:
+                branch.finish_reason = "cancelled"
+                self.scheduler.remove(branch)
+
+    def _advance(self, branch: Branch, chunk: Chunk, logits: Tensor) -> None:
+        """Take up what a step found for one branch; `logits` are (wanted, vocab)."""
+        end = chunk.start + len(chunk.ids) - len(branch.draft)
+        read_alike = end == chunk.start + 1 or end <= branch.prompt_length
+        plain = branch.exact == chunk.start and not branch.draft and read_alike
+        branch.computed = end
+        if plain:
+            branch.exact = end
+            self.scheduler.computed(branch)
+        if not chunk.wanted:
+            return
+        branch.replay = False
+        if end == branch.prompt_length:
+            self._fork(branch, logits[0])
+        self._choose(branch, logits, plain)
+
+    def _choose(self, branch: Branch, logits: Tensor, plain: bool) -> None:
+        """Choose the next token, and the one after it as long as the guesses are right."""
+        draft, accepted = branch.draft, 0
+        for row, following in zip(logits, [*draft, None], strict=True):
+            slack = None if plain else self.runner.rounding * float(row.abs().max())
+            token = branch.request.choices[branch.index].choose(row, slack)
+            if token is None:
+                branch.rewind()
+                self.counts.rewound += 1
+                break
+            self._append(branch, token, row)
+            if branch.finish_reason is not None or token != following:
+                break
+            accepted += 1
+            branch.computed += 1
+        if branch.lookup is not None and draft:
+            branch.lookup.learn(len(draft), accepted)
+            self.counts.drafted += len(draft)
+            self.counts.accepted += accepted
+
+    def _append(self, branch: Branch, token: int, logits: Tensor) -> None:
+        request = branch.request
+        branch.tokens.append(token)
+        self.counts.chosen += 1
+        if request.logprobs is not None:
+            branch.logprobs.append(token_logprob(logits, token, request.logprobs))
+        if branch.lookup is not None:
+            branch.lookup.extend((token,))
+        if request.takes[branch.index](token):
+            self._finish(branch, "stop")
+        elif len(branch.tokens) == branch.prompt_length + request.limit:
+            self._finish(branch, "length")
+
+    def _finish(self, branch: Branch, reason: str) -> None:
+        if branch.finish_reason is None:
+            branch.finish_reason = "stop" if reason == "stop" else "length"
+            self.scheduler.remove(branch)
+
+    def _fork(self, leader: Branch, logits: Tensor) -> None:
+        """The prompt has been read: its other continuations go on from the same pages."""
+        for branch in leader.handle.branches:
+            if branch is leader or len(branch.tokens) > branch.prompt_length or branch.finish_reason is not None:
+                continue
+            branch.table = leader.table.fork()
+            branch.computed, branch.exact = leader.computed, leader.exact
+            self._choose(branch, logits[None], plain=True)
+            if branch.finish_reason is None:
+                self.scheduler.add_running(branch)
+
+    def _require_possible(self, request: Request) -> None:
+        runner, size = self.runner, len(request.prompt)
+        if not size:
+            raise ModelError("the prompt has no token; it needs at least one, such as BOS")
+        if request.limit < 1 or not request.choices:
+            raise ConfigError(
+                f"{len(request.choices)} continuations of {request.limit} tokens are asked for; at least 1"
+            )
+        beyond = [token for token in request.prompt if not 0 <= token < runner.vocab_size]
+        if beyond:
+            raise ModelError(
+                f"the prompt holds the id {beyond[0]}, but the model's run from 0 to {runner.vocab_size - 1}"
+            )
+        total = size + request.limit - 1  # the last token is never read
+        if total > runner.context:
+            raise ModelError(
+                f"{request.limit} new tokens after a prompt of {size} are longer than the model's context of "
+                f"{runner.context}: at most {max(0, runner.context + 1 - size)} fit. Ask for fewer, or shorten the "
+                f"prompt"
+            )
+        if self.keeper.pages_for(total) > runner.pages:
+            raise ModelError(
+                f"a prompt of {size} tokens and {request.limit} new ones need {self.keeper.pages_for(total)} pages of "
+                f"keys and values, but there are {runner.pages}. Ask for fewer tokens, or open the runner with more "
+                f"pages"
+            )
+        if request.lookup and runner.record_chunk is not None:
+            raise ConfigError(
+                "guesses by prompt lookup are asked for in record mode, which computes token by token: they would gain "
+                "nothing. Leave out one of them"
+            )

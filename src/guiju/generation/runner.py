@@ -1,4 +1,4 @@
-"""What the engine needs of a machine that runs a model: one step over a ragged batch of chunks, with the cache in pages.
+"""What the engine needs of a machine that runs a model: one step over a ragged batch of chunks, the cache in pages.
 
 The engine (who joins, who waits, what is shared, what is drawn) knows this interface alone. Two stand behind it: the
 reference runner in plain PyTorch, for any device and with record mode, and OpenVINO's for fast work on a CPU.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a runner that needs no torch is reached without it
     import torch
     from torch import Tensor
 
-    from guiju.model import Transformer
+    from guiju.model import Memory, Transformer
 
 _OPENVINO = "guiju.generation.openvino_runner"
 """Holds `OpenVinoRunner(model, *, precision, pages)` and `suits(model) -> bool`: whether "auto" is to take it."""
@@ -40,6 +40,9 @@ class Chunk:
 
     wanted: int
     """Logits of how many of the last ids: 0 for a prompt's inner chunk."""
+
+    memory: Memory | None = None
+    """Beside an encoder: the source text, as the sequence's decoder reads it."""
 
 
 class Runner(Protocol):
@@ -124,8 +127,8 @@ def _require_known(runner: str, precision: str) -> None:
 def _require_openvino(device: str, record: bool) -> None:
     if record:
         raise ConfigError(
-            "runner is openvino with record mode, but only the torch runner gives the same bits alone and in any batch. "
-            "Leave out one of them"
+            "runner is openvino with record mode, but only the torch runner gives the same bits alone and in any "
+            "batch. Leave out one of them"
         )
     if device != "cpu":
         raise ConfigError(

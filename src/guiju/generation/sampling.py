@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from guiju.errors import ModelError
+from guiju.generation import certainty
 from guiju.generation.settings import SamplingSettings
 
 
@@ -46,46 +49,125 @@ def keep_min_p(logits: Tensor, share: float) -> Tensor:
     return logits.masked_fill(chances < share * chances.max(), -math.inf)
 
 
+class LogitFilter(Protocol):
+    """Restricts what may come next, such as to what a grammar allows; has a state of its own, one for a sequence."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(vocab,) logits, with -inf for what may not come; those that are given are left as they are."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """This token was chosen."""
+        ...
+
+
 class Chooser:
     """Chooses the tokens of one sequence."""
 
-    def __init__(self, settings: SamplingSettings, prompt: list[int], vocab_size: int, seed: int, index: int) -> None:
-        """`index` is the sequence's place among those of its prompt: each has a stream of chance of its own."""
+    def __init__(
+        self,
+        settings: SamplingSettings,
+        prompt: Sequence[int],
+        vocab_size: int,
+        seed: int,
+        index: int,
+        *,
+        text_size: int | None = None,
+        filters: Sequence[LogitFilter] = (),
+    ) -> None:
+        """
+        Args:
+            index: the sequence's place among those of its prompt: each has a stream of chance of its own.
+            text_size: ids from here on stand for no text and are never chosen (published models may have more rows
+                than their tokenizer has ids).
+            filters: apply before all others.
+        """
         self.settings = settings
-        self.seen = torch.zeros(vocab_size, dtype=torch.bool)
-        self.seen[prompt] = True
+        self.text_size = vocab_size if text_size is None else text_size
+        self.filters = filters
         self.generator = torch.Generator().manual_seed(_stream(seed, index))
+        self._place: Tensor | None = None  # a number drawn for the next token, which is used once
+        self._seen: Tensor | None = None  # what came already, kept only where it matters
+        if settings.repetition_penalty != 1:
+            self._seen = torch.zeros(vocab_size, dtype=torch.bool)
+            self._seen[list(prompt)] = True
 
-    def choose(self, logits: Tensor) -> int:
-        """The next token's id, which from now on counts as seen."""
-        if not torch.isfinite(logits.max()):  # which is NaN where one of them is
+    def choose(self, logits: Tensor, slack: float | None = None) -> int | None:
+        """The next token's id, which from now on counts as seen.
+
+        Args:
+            slack: how far each of the logits may be off. Where that could lead to another token, nothing is chosen and
+                nothing changes; the number drawn for it is kept.
+        """
+        if not math.isfinite(logits.max().item()):  # which is NaN where one of them is
             raise ModelError("the model's logits are not numbers, so there is no next token: its weights are damaged")
+        if self.text_size < logits.numel():
+            logits = logits.clone()
+            logits[self.text_size :] = -math.inf
+        for restrict in self.filters:
+            logits = restrict(logits)
+        if slack is not None and not self._is_certain(logits, slack):
+            return None
         token = self._choose(logits)
-        self.seen[token] = True
+        self._place = None
+        if self._seen is not None:
+            self._seen[token] = True
+        for restrict in self.filters:
+            restrict.accept(token)
         return token
 
     def _choose(self, logits: Tensor) -> int:
-        settings = self.settings
-        if settings.repetition_penalty != 1:
-            logits = penalise_repetition(logits, self.seen, settings.repetition_penalty)
-        if settings.is_greedy:
+        if self._seen is not None:
+            logits = penalise_repetition(logits, self._seen, self.settings.repetition_penalty)
+        if self.settings.is_greedy:
             return int(logits.argmax())
-        logits = apply_temperature(logits, settings.temperature)
+        logits = apply_temperature(logits, self.settings.temperature)
+        for keep, _, value in self._filters():
+            logits = keep(logits, value)
+        return take(logits, self._drawn())
+
+    def _is_certain(self, logits: Tensor, slack: float) -> bool:
+        """Whether `_choose` would choose the same with each logit moved by up to `slack`."""
+        if self._seen is not None:
+            penalty = self.settings.repetition_penalty
+            logits = penalise_repetition(logits, self._seen, penalty)
+            slack *= max(penalty, 1 / penalty)
+        if self.settings.is_greedy:
+            return certainty.is_clear_best(logits, slack)
+        logits = apply_temperature(logits, self.settings.temperature)
+        slack /= self.settings.temperature
+        for keep, is_clear, value in self._filters():
+            before, logits = logits, keep(logits, value)
+            if not is_clear(before, logits, value, slack):
+                return False
+        return certainty.is_clear_draw(logits, self._drawn(), slack)
+
+    def _filters(self) -> Iterator[tuple[Any, Any, Any]]:
+        """What is kept after the temperature, in the settings' order: how, whether that is clear, with which value."""
+        settings = self.settings
         if settings.top_k is not None:
-            logits = keep_top_k(logits, settings.top_k)
+            yield keep_top_k, certainty.is_clear_top_k, settings.top_k
         if settings.top_p is not None:
-            logits = keep_top_p(logits, settings.top_p)
+            yield keep_top_p, certainty.is_clear_top_p, settings.top_p
         if settings.min_p is not None:
-            logits = keep_min_p(logits, settings.min_p)
-        return draw(logits, self.generator)
+            yield keep_min_p, certainty.is_clear_min_p, settings.min_p
+
+    def _drawn(self) -> Tensor:
+        if self._place is None:
+            self._place = torch.rand((), generator=self.generator, dtype=torch.float64)
+        return self._place
 
 
 def draw(logits: Tensor, generator: torch.Generator) -> int:
-    """One id by its probability: where a number drawn evenly from 0 to 1 falls among the summed probabilities."""
+    """One id by its probability."""
+    return take(logits, torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def take(logits: Tensor, place: Tensor) -> int:
+    """The id among whose share of the summed probabilities a number between 0 and 1 falls."""
     sums = logits.double().softmax(dim=-1).cumsum(dim=-1)
-    place = torch.rand((), generator=generator, dtype=torch.float64) * sums[-1]
     last = int((logits > -math.inf).nonzero()[-1])  # rounding must not lead behind the last possible one
-    return min(int(torch.searchsorted(sums, place, right=True)), last)
+    return min(int(torch.searchsorted(sums, place * sums[-1], right=True)), last)
 
 
 def _stream(seed: int, index: int) -> int:

@@ -16,7 +16,10 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 MAX_SEQUENCES = 1024
 MAX_BEAMS = 256
+MAX_LENGTH_PENALTY = 5
 MAX_STOPS = 1024
+MAX_LOGPROBS = 100
+MAX_LOOKUP = 64
 MAX_SEED = 2**53 - 1
 """Seeds are kept in records, whose numbers are JSON's."""
 
@@ -127,8 +130,11 @@ class SamplingSettings:
     def _check_beams(self) -> None:
         if not 1 <= self.num_beams <= MAX_BEAMS:
             raise ConfigError(f"num_beams is {self.num_beams}; it must be between 1 and {MAX_BEAMS}")
-        if not math.isfinite(self.length_penalty):
-            raise ConfigError(f"length_penalty is {self.length_penalty}; it must be a number")
+        if not abs(self.length_penalty) <= MAX_LENGTH_PENALTY:
+            raise ConfigError(
+                f"length_penalty is {self.length_penalty}; it must be between -{MAX_LENGTH_PENALTY} and "
+                f"{MAX_LENGTH_PENALTY}, beyond which scores cannot be told apart"
+            )
         if not (isinstance(self.early_stopping, bool) or self.early_stopping == "never"):
             raise ConfigError(f"early_stopping is {self.early_stopping!r}; it can be True, False or 'never'")
         if not self.is_beam_search:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from guiju.errors import DataError
-from guiju.generation.engine import evaluating, require_fit
+from guiju.generation.continuation import require_fit
+from guiju.generation.torch_runner import evaluating
 from guiju.model import Transformer
 from guiju.tokens import Tokenizer
 
@@ -59,7 +60,7 @@ def _nll_nats(model: Transformer, ids: list[int]) -> float:
     """Sum of -ln p over all ids but the first."""
     context, last = model.config.context, len(ids) - 1
     total, done = 0.0, 0
-    with evaluating(model):
+    with evaluating(list(model.modules())):
         while done < last:
             end = min(last, max(context, done + max(1, context // 2)))
             begin = max(0, end - context)

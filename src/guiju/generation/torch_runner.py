@@ -1,0 +1,153 @@
+"""The reference runner: plain PyTorch, on any device, with hooks and record mode.
+
+Everything that depends on the kind of device stands in `guiju.device`.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from guiju.device import float32_library, float32_products, memory_available
+from guiju.errors import ModelError
+from guiju.generation.paged_cache import PagedCache, PageStore, page_bytes
+from guiju.generation.runner import Chunk
+from guiju.model import Hooks, ModelConfig, Transformer
+
+PAGE_TOKENS = 16
+RECORD_CHUNK = 64
+"""Tokens of a prompt that are computed at once in record mode: enough for fast products. A part of the promise: another
+number gives other bits."""
+
+_CONTEXTS = 16
+"""So many full contexts have room by default, if a quarter of the memory holds them."""
+
+_ROUNDING = {torch.float32: 2e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+"""See Runner.rounding: ten times what was measured over models and shapes (docs/experiments.md)."""
+
+
+class TorchRunner:
+    """A Transformer on its device.
+
+    In record mode each sequence is computed alone, its prompt in chunks of RECORD_CHUNK tokens from its beginning on
+    and then token by token, over a copy of its keys and values without gaps: whatever else is in the step, and wherever
+    its pages lie, every product has the same shape and the same numbers.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        precision: str = "auto",
+        record: bool = False,
+        pages: int | None = None,
+        page_tokens: int = PAGE_TOKENS,
+        device: torch.device | str | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        """
+        Args:
+            precision: "auto" leaves the weights as they are; see guiju.model.quantize for those that change them.
+            pages: by default room for 16 contexts, if a quarter of the memory that is left holds them.
+            hooks: see guiju.model.hooks; tensors have the shape (1, N, ...) with all tokens of a step in one row.
+        """
+        self.model, self.precision = _prepared(model, precision, device)
+        config, weight = self.model.config, self.model.embedding.weight
+        self.config = config
+        self.vocab_size, self.context = config.vocab_size, config.context
+        self.page_tokens = page_tokens
+        self.device = weight.device
+        self.pages = _default_pages(config, page_tokens, weight.device, weight.dtype) if pages is None else pages
+        self.store = PageStore(config, self.pages, page_tokens, weight.device, weight.dtype)
+        self.rounding = _ROUNDING[weight.dtype]
+        self.record_chunk = RECORD_CHUNK if record else None
+        self._hooks = hooks
+        self._modules = list(self.model.modules())  # asked in each step, and slow to find
+        self._library = float32_library(weight.device)
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Tensor]:
+        """See Runner.step."""
+        with evaluating(self._modules), float32_products(self._library):
+            if self.record_chunk is None:
+                return self._together(chunks)
+            return [self._alone(chunk, self.record_chunk) for chunk in chunks]
+
+    def copy_page(self, source: int, target: int) -> None:
+        """See Runner.copy_page."""
+        with torch.inference_mode():
+            self.store.copy_page(source, target)
+
+    def _together(self, chunks: Sequence[Chunk]) -> list[Tensor]:
+        """All chunks in one row."""
+        ids = torch.tensor([[token for chunk in chunks for token in chunk.ids]], device=self.device)  # (1, N)
+        cache = PagedCache(self.store, chunks, compact=self.record_chunk is not None)
+        hidden = self.model.hidden(ids, cache=cache, hooks=self._hooks)[0]  # (N, width)
+        ends = itertools.accumulate(len(chunk.ids) for chunk in chunks)
+        rows = [row for chunk, end in zip(chunks, ends, strict=True) for row in range(end - chunk.wanted, end)]
+        if not rows:
+            return [torch.empty(0, self.vocab_size) for _ in chunks]
+        # A vocabulary's worth of numbers for a position is only computed where it is wanted.
+        chosen = hidden if len(rows) == len(hidden) else hidden[rows[0] : rows[-1] + 1]
+        if len(rows) < len(chosen):
+            chosen = hidden[rows]
+        logits = self.model.head(chosen).float().cpu()  # (rows, vocab)
+        return list(torch.split(logits, [chunk.wanted for chunk in chunks]))
+
+    def _alone(self, chunk: Chunk, size: int) -> Tensor:
+        """One chunk, cut where a sequence is always cut."""
+        assert chunk.wanted <= 1
+        start, end = chunk.start, chunk.start + len(chunk.ids)
+        while end - start > size - start % size:
+            border = start + size - start % size
+            self._together([Chunk(chunk.ids[start - chunk.start : border - chunk.start], start, chunk.pages, 0)])
+            start = border
+        last = replace(chunk, ids=chunk.ids[start - chunk.start :], start=start)
+        return self._together([last])[0]
+
+
+@contextmanager
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Without dropout and gradients; all of a model's modules are left as they were."""
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _prepared(model: Transformer, precision: str, device: torch.device | str | None) -> tuple[Transformer, str]:
+    """The model in a precision on a device, and the precision's name; the given one is left as it is."""
+    weight = model.embedding.weight
+    own = str(weight.dtype).removeprefix("torch.")
+    if precision not in ("auto", own):
+        if precision == "float32":
+            model = copy.deepcopy(model).float()
+        else:
+            model = importlib.import_module("guiju.model.quantized").quantize(model, precision)
+    if device is not None and torch.device(device) != weight.device:
+        model = copy.deepcopy(model).to(device)
+    return model, own if precision == "auto" else precision
+
+
+def _default_pages(config: ModelConfig, page_tokens: int, device: torch.device, dtype: torch.dtype) -> int:
+    size = page_bytes(config, page_tokens, dtype)
+    held = memory_available(device) // 4 // size
+    if held < 1:
+        raise ModelError(
+            f"a page of {page_tokens} tokens takes {size / 2**20:.1f} MiB, and {device} has no quarter of its memory "
+            f"left for one. End other programs, or take a smaller model"
+        )
+    return min(held, _CONTEXTS * -(-config.context // page_tokens))
