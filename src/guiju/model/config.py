@@ -193,6 +193,15 @@ class ModelConfig:
     start_id: int | None = None
     """Id that a decoder beside an encoder begins each text with."""
 
+    forced_first_id: int | None = None
+    """The only id that may follow the start in a generation (BART's forced BOS)."""
+
+    forced_last_id: int | None = None
+    """The only id that may stand at a generation's limit."""
+
+    never_ids: tuple[int, ...] = ()
+    """Ids that no generation chooses (Marian's padding)."""
+
     def __post_init__(self) -> None:
         _require_choices(self)
         _require_sizes(self)
@@ -257,11 +266,12 @@ def _require_numbers(config: ModelConfig) -> None:
 
 
 def _require_ids(config: ModelConfig) -> None:
-    ids = {"stop_ids": config.stop_ids, "pad_id": (config.pad_id,), "start_id": (config.start_id,)}
+    ids: dict[str, tuple[int | None, ...]] = {"stop_ids": config.stop_ids, "never_ids": config.never_ids}
+    ids |= {name: (getattr(config, name),) for name in ("pad_id", "start_id", "forced_first_id", "forced_last_id")}
     for name, given in ids.items():
         beyond = [token for token in given if token is not None and not 0 <= token < config.vocab_size]
         if beyond:
-            verb = "holds" if name == "stop_ids" else "is"
+            verb = "holds" if name in ("stop_ids", "never_ids") else "is"
             raise ConfigError(f"model.{name} {verb} {beyond[0]}, but ids run from 0 to {config.vocab_size - 1}")
 
 
