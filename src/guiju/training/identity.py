@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from guiju.errors import CheckpointError
-from guiju.model import Transformer
+from guiju.model import AnyModel
 from guiju.settings import to_mapping
 from guiju.storage import sha256_bytes
 from guiju.training.settings import TrainingSettings
@@ -24,7 +24,7 @@ them."""
 
 
 def run_facts(
-    model: Transformer,
+    model: AnyModel,
     data: Mapping[str, Any],
     settings: TrainingSettings,
     device: torch.device,

@@ -1,4 +1,4 @@
-"""The training loop: one for every way of maximum likelihood.
+"""The training loop: one for every objective and every shape of model.
 
 A step: read `accumulate` batches, add up their gradients, clip, update, log; now and then evaluate and save. What is
 saved at a step is all that the next one depends on, so a run that was killed anywhere ends in the same bits as one
@@ -23,15 +23,15 @@ from torch import Tensor
 
 from guiju import device as devices
 from guiju.errors import ConfigError, GuijuError, TrainingError
-from guiju.model import Transformer
+from guiju.model import AnyModel
 from guiju.storage import require_free_space, write_bytes
 from guiju.tokens import Batch
 from guiju.training import checkpoints
 from guiju.training.effect import EffectCheck
 from guiju.training.identity import differences, require_same_run, run_facts
 from guiju.training.lines import Lines
-from guiju.training.loss import cross_entropy_in_chunks
 from guiju.training.moving import memory_tensors, model_tensors, random_states, restore_random, restore_tensors
+from guiju.training.objectives import loss_of, make_objective
 from guiju.training.optimizer import make_optimizer, trainable
 from guiju.training.progress import Pace, progress_line
 from guiju.training.result import Batches, OnEvent, Report, TrainingResult
@@ -48,12 +48,12 @@ class Place:
 
 
 def train(
-    model: Transformer,
+    model: AnyModel,
     batches: Batches,
     settings: TrainingSettings,
     *,
     folder: Path,
-    evaluate: Callable[[Transformer], float] | None = None,
+    evaluate: Callable[[AnyModel], float] | None = None,
     on_event: OnEvent | None = None,
     report: Report | None = None,
     flops_per_token: float | None = None,
@@ -100,16 +100,17 @@ class _Run:
 
     def __init__(
         self,
-        model: Transformer,
+        model: AnyModel,
         batches: Batches,
         settings: TrainingSettings,
         folder: Path,
-        evaluate: Callable[[Transformer], float] | None,
+        evaluate: Callable[[AnyModel], float] | None,
         on_event: OnEvent | None,
         report: Report | None,
     ) -> None:
         self.model, self.batches, self.settings, self.folder = model, batches, settings, folder
         self.evaluate, self.on_event, self.report = evaluate, on_event, report
+        self.objective = make_objective(settings, model.config)
         self.device = devices.pick_device(settings.device)
         self.step = self.tokens = self.skipped = 0
         self.evaluated = True  # whether this step's evaluation, if one is due, is in the log
@@ -135,7 +136,9 @@ class _Run:
         self._hidden: Callable[..., Tensor] = self.model.hidden
         if self.compiled:
             with quiet():
-                self._hidden = torch.compile(self.model.hidden, dynamic=False)
+                # None: what comes in a second size is compiled once more, for all sizes.
+                dynamic = None if self.objective.widths_vary else False
+                self._hidden = torch.compile(self.model.hidden, dynamic=dynamic)
         self.optimizer = make_optimizer(self.model, self.settings)
         data = dict(self.batches.identity())
         self._require_fit(data)
@@ -265,7 +268,8 @@ class _Run:
 
     @property
     def _may_be_the_compiler(self) -> bool:
-        return self.compiled and self.step == (self.resumed_from or 0)
+        first = self.step == (self.resumed_from or 0)
+        return self.compiled and (first or self.objective.widths_vary)
 
     def _gradients(self, signals: StopSignals) -> tuple[float, float, int]:
         """The gradient of the mean loss over all targets of a step; its loss (mean nats), norm, and targets."""
@@ -277,6 +281,7 @@ class _Run:
                     f"no token of step {self.step + 1} has a target: each is masked, so there is nothing to learn. "
                     "Check the loss mask and the data."
                 )
+            self.objective.check(parts)
             self.optimizer.zero_grad(set_to_none=True)
             total = torch.zeros((), device=self.device)
             for part in parts:
@@ -287,12 +292,10 @@ class _Run:
             return float(total), float(norm), targets
 
     def _loss(self, batch: Batch) -> Tensor:
-        documents = batch.documents
-        if documents is not None and not self.compiled and not documents.any():
-            documents = None  # rows of one document: the kernel's own causal mask is faster and says the same
+        if not self.compiled:  # compiled code is made for masks or for none: let it always be the same
+            batch = batch.without_idle_masks()
         with self._autocast():
-            hidden = self._hidden(batch.ids, documents=documents)
-            return cross_entropy_in_chunks(self.model, hidden, batch.targets)
+            return loss_of(self.objective, self.model, self._hidden, batch)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.dtype == "float32":

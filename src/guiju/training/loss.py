@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from guiju.model import Transformer
+from guiju.model import AnyModel
 from guiju.tokens import IGNORED
 
 CHUNK_BYTES = 32 << 20
@@ -24,19 +24,27 @@ CHUNK_BYTES = 32 << 20
 
 
 def cross_entropy_in_chunks(
-    model: Transformer, hidden: Tensor, targets: Tensor, chunk_tokens: int | None = None
+    model: AnyModel,
+    hidden: Tensor,
+    targets: Tensor,
+    chunk_tokens: int | None = None,
+    *,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Sum over targets of -log p(target), in nats: the gradient is that of F.cross_entropy(reduction="sum").
 
     Args:
-        hidden: (B, T, D), what the head reads.
-        targets: (B, T) token ids; IGNORED ones count nothing.
+        hidden: (..., D), what the head's matrix reads.
+        targets: (...) token ids; IGNORED ones count nothing.
         chunk_tokens: tokens a chunk; by default as many as `CHUNK_BYTES` hold.
+        label_smoothing: share of the belief that is to be spread over all tokens.
     Returns:
         A float32 scalar. Divide it by the number of targets of the whole update for a token-weighted mean.
     """
-    weight = model.embedding.weight if model.config.tied else model.to_logits.weight
-    return linear_cross_entropy(hidden, weight, None, targets, chunk_tokens=chunk_tokens)
+    weight, bias = model.head_weights()
+    return linear_cross_entropy(
+        hidden, weight, bias, targets, label_smoothing=label_smoothing, chunk_tokens=chunk_tokens
+    )
 
 
 def linear_cross_entropy(

@@ -7,23 +7,23 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from guiju.model import Transformer
+from guiju.model import AnyModel
 from guiju.training.optimizer import optimizer_tensors, restore_optimizer
 
 
-def model_tensors(model: Transformer) -> dict[str, Tensor]:
+def model_tensors(model: AnyModel) -> dict[str, Tensor]:
     """Weights and buffers by name; a tied weight stands once."""
     return {**dict(model.named_parameters()), **_saved_buffers(model)}
 
 
-def memory_tensors(model: Transformer, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
+def memory_tensors(model: AnyModel, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
     """The optimizer's memory and the random generators' states."""
     return {**optimizer_tensors(model, optimizer), **random_states(device)}
 
 
 @torch.no_grad()
 def restore_tensors(
-    model: Transformer,
+    model: AnyModel,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
     weights: Mapping[str, Tensor],
@@ -51,7 +51,7 @@ def restore_random(states: Mapping[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["random.cuda"].clone(), device)
 
 
-def _saved_buffers(model: Transformer) -> dict[str, Tensor]:
+def _saved_buffers(model: AnyModel) -> dict[str, Tensor]:
     """Tensors of the model that are no weights but part of its state."""
     weights = dict(model.named_parameters(remove_duplicate=False))
     return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name not in weights}

@@ -11,7 +11,15 @@ from guiju.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """One run of maximum-likelihood training."""
+    """One run of training."""
+
+    objective: Literal["auto", "next-token", "masked-tokens", "spans", "pairs"] = "auto"
+    """What is to be learned: "next-token" (a decoder), "masked-tokens" (an encoder), "spans" cut out of plain text, or
+    "pairs" of a source and a target (an encoder-decoder). "auto" is the first of these that the model's shape can."""
+
+    label_smoothing: float | None = None
+    """Share of the model's belief that is to be spread evenly over all tokens; by default 0.1 for an encoder-decoder
+    (arXiv:1706.03762), else 0. The training log holds the smoothed loss; evaluations never smooth."""
 
     steps: int = 300
     """Updates of the weights."""
@@ -91,10 +99,16 @@ class TrainingSettings:
             self._require(name, 0 <= getattr(self, name) < 1, "it must be at least 0 and less than 1")
         for name in ("final_share", "decay_share"):
             self._require(name, 0 <= getattr(self, name) <= 1, "it is a share, from 0 to 1")
+        if self.label_smoothing is not None:
+            self._require("label_smoothing", 0 <= self.label_smoothing < 1, "it is a share, at least 0 and less than 1")
         self._require(
             "warmup_steps", self.warmup_steps < self.steps, f"it must be less than steps, which is {self.steps}"
         )
-        for name, choices in (("schedule", ("cosine", "wsd")), ("dtype", ("auto", "float32", "bfloat16"))):
+        for name, choices in (
+            ("objective", ("auto", "next-token", "masked-tokens", "spans", "pairs")),
+            ("schedule", ("cosine", "wsd")),
+            ("dtype", ("auto", "float32", "bfloat16")),
+        ):
             self._require(name, getattr(self, name) in choices, f"it can be {', '.join(choices)}")
 
     def _require(self, name: str, holds: bool, why: str) -> None:
