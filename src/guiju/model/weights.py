@@ -30,7 +30,12 @@ LARGEST_JSON = 16 << 20  # bytes; the index of a model of 100,000 tensors has ab
 _LARGEST_HEADER = 16 << 20
 _MOST_AXES = 8
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_CODES = {dtype: code for code, dtype in _FLOATS.items()}
+CODES = {
+    **{dtype: code for code, dtype in _FLOATS.items()},
+    **{torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32"},
+    torch.int64: "I64",
+}
+"""The names of types that are written."""
 _BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64, "C64": 64},
     **{"F16": 16, "BF16": 16, "F32": 32, "F64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
@@ -281,7 +286,7 @@ def stream_weights(file: Any, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in sorted(tensors.items()):
         size = tensor.numel() * tensor.element_size()
         header[name] = {
-            "dtype": _CODES[tensor.dtype],
+            "dtype": CODES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + size],
         }
