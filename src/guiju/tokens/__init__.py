@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from guiju.tokens.batches import IGNORED, Batch, PackedBatches, read_rows, row_count
-    from guiju.tokens.bucketed import BatchSize, BucketedBatches, Examples
+    from guiju.tokens.bucketed import BatchSize, BucketedBatches, Examples, fixed_batches
     from guiju.tokens.llama2c import Llama2cTokenizer
     from guiju.tokens.masked import MaskedExamples
     from guiju.tokens.pairs import PairExamples
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "batches": ("IGNORED", "Batch", "PackedBatches", "read_rows", "row_count"),
-    "bucketed": ("BatchSize", "BucketedBatches", "Examples"),
+    "bucketed": ("BatchSize", "BucketedBatches", "Examples", "fixed_batches"),
     "llama2c": ("Llama2cTokenizer",),
     "masked": ("MaskedExamples",),
     "pairs": ("PairExamples",),
@@ -50,6 +50,7 @@ __all__ = [
     "TokenData",
     "Tokenizer",
     "TokenizerSettings",
+    "fixed_batches",
     "read_rows",
     "row_count",
     "sentinels_needed",

@@ -134,6 +134,18 @@ class BucketedBatches:
         return self._order[1]
 
 
+def fixed_batches(examples: Examples, *, batch: int, seed: int, max_rows: int | None = None) -> list[Batch]:
+    """All rows, or `max_rows` of them evenly spread over the data, in batches of like lengths: the same each time.
+
+    Rows of one length stand in an order that has nothing to do with the data's.
+    """
+    total = len(examples.lengths)
+    taken = total if max_rows is None else min(max_rows, total)
+    rows = _shuffled(taken, seed, 0, PURPOSE_ROWS) * total // max(taken, 1)
+    rows = rows[np.argsort(examples.lengths[rows], kind="stable")]
+    return [examples.read(rows[start : start + batch], seed, 0) for start in range(0, taken, batch)]
+
+
 def _order(lengths: Numbers, batch: int, seed: int, epoch: int) -> list[Numbers]:
     shuffled = _shuffled(len(lengths), seed, epoch, PURPOSE_ROWS)
     made: list[Numbers] = []
