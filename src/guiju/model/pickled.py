@@ -26,11 +26,9 @@ from torch import Tensor
 
 from guiju.errors import ModelError
 from guiju.model.sealed import can_seal, die_with_parent, limit, seal
-from guiju.model.weights import CODES, Weights, open_all, read_index, stream_weights
+from guiju.model.weights import CODES, PICKLE, PICKLE_INDEX, Weights, open_all, read_index, stream_weights
 from guiju.storage import require_free_space
 
-PICKLE = "pytorch_model.bin"
-PICKLE_INDEX = "pytorch_model.bin.index.json"
 _MEMORY_BESIDE = 256 << 20  # bytes
 _SECONDS, _BYTES_PER_SECOND = 60, 10 << 20  # the time that is granted: a little, and more for a larger file
 _CHILD = "import sys; sys.path[:] = {path!r}; from guiju.model import pickled; pickled.work({job!r})"
@@ -41,7 +39,7 @@ def open_pickled(folder: Path) -> Weights:
 
     Raises:
         ModelError: there is none, this machine cannot seal a process, or a file is not a plain table of tensors.
-        StorageError: a file cannot be opened, or there is no room for the copy.
+        StorageError: there is no room for the copy.
     """
     folder = Path(folder)
     index = folder / PICKLE_INDEX if (folder / PICKLE_INDEX).exists() and not (folder / PICKLE).exists() else None

@@ -26,6 +26,8 @@ from guiju.storage import open_atomic, open_foreign, read_foreign, require_plain
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
 LARGEST_JSON = 16 << 20  # bytes; the index of a model of 100,000 tensors has about ten million
 _LARGEST_HEADER = 16 << 20
 _MOST_AXES = 8
@@ -149,30 +151,34 @@ def open_weights(folder: Path, *, pickles: bool = False) -> Weights:
     folder = Path(folder)
     try:
         require_plain_folder(folder)
-        if _is_there(folder / ONE_FILE):
-            return Weights(folder, open_all([folder / ONE_FILE]))
-        if _is_there(folder / INDEX):
-            shards = sorted(set(read_index(folder / INDEX, ".safetensors").values()))
-            return Weights(folder, open_all([folder / name for name in shards]), folder / INDEX)
-        if pickles:
-            from guiju.model.pickled import open_pickled  # it imports from here
-
-            return open_pickled(folder)
     except StorageError as problem:
-        raise ModelError(f"{folder} is not whole or cannot be trusted: {problem}") from None
+        raise ModelError(f"{folder} is not read: {problem}") from None
+    if _is_there(folder / ONE_FILE):
+        return Weights(folder, open_all([folder / ONE_FILE]))
+    if _is_there(folder / INDEX):
+        shards = sorted(set(read_index(folder / INDEX, ".safetensors").values()))
+        return Weights(folder, open_all([folder / name for name in shards]), folder / INDEX)
+    if pickles and any(_is_there(folder / name) for name in (PICKLE, PICKLE_INDEX)):
+        from guiju.model.pickled import open_pickled  # it imports from here
+
+        return open_pickled(folder)
     _refuse_folder(folder)
 
 
 def open_all(paths: Iterable[Path]) -> dict[Path, BinaryIO]:
-    """Every file, open; none, where one cannot be opened."""
+    """Every file, open; none, where one cannot be opened.
+
+    Raises:
+        ModelError: one cannot be.
+    """
     opened: dict[Path, BinaryIO] = {}
-    try:
-        for path in paths:
+    for path in paths:
+        try:
             opened[path] = open_foreign(path)
-    except BaseException:
-        for file in opened.values():
-            file.close()
-        raise
+        except StorageError as problem:
+            for file in opened.values():
+                file.close()
+            raise ModelError(f"{path.name} is missing or damaged: {problem}") from None
     return opened
 
 
