@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from guiju.errors import ModelError
 from guiju.model.crc32c import crc32c, masked_crc32c
-from guiju.model.sorted_table import MAX_NAME_BYTES, read_table, table_bytes, varint
+from guiju.model.sorted_table import MAX_FILE_BYTES, MAX_NAME_BYTES, read_table, table_bytes, varint
 from guiju.model.tensor_bundle import TensorBundle, write_bundle
 
 
@@ -185,6 +186,17 @@ def entry(**changed: int) -> bytes:
     return b"".join(parts) + b"\x35" + fields.get("checksum", 0).to_bytes(4, "little")
 
 
+@contextlib.contextmanager
+def frugal() -> Iterator[None]:
+    """No more memory is taken within it than for the largest index."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < MAX_FILE_BYTES + 500_000
+    finally:
+        tracemalloc.stop()
+
+
 HEADER = bytes([0x08, 1, 0x1A, 2, 0x08, 1])
 
 
@@ -219,11 +231,8 @@ HEADER = bytes([0x08, 1, 0x1A, 2, 0x08, 1])
 def test_an_index_that_states_what_cannot_be_is_refused_with_the_value(values, message, tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(table_bytes(values))
     (tmp_path / "model.ckpt.data-00000-of-00001").write_bytes(bytes(8))
-    tracemalloc.start()
-    with pytest.raises(ModelError, match=message):
+    with frugal(), pytest.raises(ModelError, match=message):
         load_all(tmp_path / "model.ckpt")
-    assert tracemalloc.get_traced_memory()[1] < 200_000
-    tracemalloc.stop()
 
 
 def block(content: bytes, kind: int = 0) -> bytes:
@@ -300,13 +309,13 @@ def test_names_out_of_order_or_twice_are_refused(parts, message, tmp_path):
 def test_an_index_too_large_for_names_is_not_read(tmp_path):
     with (tmp_path / "x.index").open("wb") as file:
         file.truncate(1 << 40)  # sparse
-    with pytest.raises(ModelError, match="is 1099511627776 bytes long; an index"):
+    with pytest.raises(ModelError, match="is 1099511627776 bytes long"):
         TensorBundle(tmp_path / "x")
     with pytest.raises(ModelError, match=r"nothing\.index cannot be read: No such file"):
         TensorBundle(tmp_path / "nothing")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_no_bytes_whatever_crash_the_reader_or_fill_the_memory(tmp_path_factory, data):
     """Checksums made to fit again, so that what lies behind them is reached."""
@@ -318,8 +327,5 @@ def test_no_bytes_whatever_crash_the_reader_or_fill_the_memory(tmp_path_factory,
     values |= data.draw(st.dictionaries(names.map(str.encode), pieces, max_size=5))
     (folder / "x.index").write_bytes(table_bytes(values))
     (folder / "x.data-00000-of-00001").write_bytes(data.draw(st.binary(max_size=64)))
-    tracemalloc.start()
-    with contextlib.suppress(ModelError):
+    with frugal(), contextlib.suppress(ModelError):
         load_all(folder / "x")
-    assert tracemalloc.get_traced_memory()[1] < 500_000
-    tracemalloc.stop()

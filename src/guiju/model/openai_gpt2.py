@@ -17,17 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from guiju.errors import ConfigError, ModelError
+from guiju.device import memory_available
+from guiju.errors import ConfigError, ModelError, StorageError
 from guiju.model.config import ModelConfig
 from guiju.model.presets import gpt2_config
 from guiju.model.tensor_bundle import TensorBundle, write_bundle
 from guiju.model.transformer import Transformer
 from guiju.model.weights import read_json
-from guiju.storage import write_bytes, write_text
+from guiju.storage import read_foreign, require_plain_folder, write_bytes, write_text
 
 HPARAMS = "hparams.json"
 CHECKPOINT = "checkpoint"
 NAME = "model.ckpt"
+_LARGEST_TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ def load_openai_gpt2(
             one too many, of another type or of another shape than hparams.json says.
     """
     folder = Path(folder)
+    try:
+        require_plain_folder(folder)
+    except StorageError as problem:
+        raise ModelError(str(problem)) from None
     config = _read_hparams(folder / HPARAMS)
     bundle = TensorBundle(folder / _checkpoint_name(folder / CHECKPOINT))
     if len(_LAYER) * config.layers > len(bundle.entries):
@@ -94,6 +100,11 @@ def load_openai_gpt2(
         )
     borders = list(_borders(config))
     _require_tensors(config, borders, bundle)  # before a model is made: its sizes may be beyond all memory
+    size = sum(bundle.entries[border.theirs].size_bytes for border in borders)
+    if size > (available := memory_available()):
+        raise ModelError(
+            f"{folder} states {size / 1e9:,.1f} GB of weights; {available / 1e9:,.1f} GB of memory are free"
+        )
     state: dict[str, torch.Tensor] = {}
     for border in borders:
         numbers = bundle.load(border.theirs)
@@ -173,9 +184,9 @@ def _read_hparams(path: Path) -> ModelConfig:
 def _checkpoint_name(path: Path) -> str:
     """What `checkpoint` names, as a file beside it: whoever moved the folder left an old path there."""
     try:
-        text = path.read_text(encoding="utf-8")[:100_000]
-    except OSError as problem:
-        raise ModelError(f"{path} cannot be read: {problem.strerror}") from None
+        text = read_foreign(path, _LARGEST_TEXT).decode()
+    except StorageError as problem:
+        raise ModelError(str(problem)) from None
     except UnicodeDecodeError:
         raise ModelError(f"{path} is not text; it should name the checkpoint's files") from None
     found = re.search(r'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\]|\\.)*)"', text, re.MULTILINE)

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from guiju.errors import ModelError
+from guiju.errors import ModelError, StorageError
 from guiju.model.crc32c import masked_crc32c
+from guiju.storage import read_foreign
 
 MAX_FILE_BYTES = 8 << 20
 MAX_NAME_BYTES = 512
@@ -65,12 +66,9 @@ def read_table(path: Path) -> dict[bytes, bytes]:
         ModelError: the file is none, cut off, damaged, compressed, or larger than an index of names can be.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ModelError(f"{path} is {size} bytes long; an index of tensors has at most {MAX_FILE_BYTES}")
-        data = path.read_bytes()
-    except OSError as problem:
-        raise ModelError(f"{path} cannot be read: {problem.strerror}") from None
+        data = read_foreign(path, MAX_FILE_BYTES)
+    except StorageError as problem:
+        raise ModelError(str(problem)) from None
     if len(data) < _FOOTER:
         raise ModelError(f"{path} is {len(data)} bytes long, too short for an index of tensors. Copy it again")
     footer = data[-_FOOTER:]

@@ -8,18 +8,19 @@ Sources: tensorflow/core/util/tensor_bundle/tensor_bundle.cc, tensorflow/core/pr
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from guiju.errors import ModelError
+from guiju.errors import ModelError, StorageError
 from guiju.model.crc32c import masked_crc32c
 from guiju.model.sorted_table import WireError, read_table, read_varint, table_bytes, varint
-from guiju.storage import open_atomic, write_bytes
+from guiju.storage import open_atomic, open_foreign, write_bytes
 
 _BFLOAT16 = 14
 # Numbers of tensorflow/core/framework/types.proto.
@@ -109,12 +110,12 @@ class TensorBundle:
             )
         data = np.empty(entry.size_bytes, dtype=np.uint8)  # no more than the file has: see _require_places
         path = self.file(entry.shard)
-        try:
-            with path.open("rb") as file:
+        with _open(path) as file:
+            try:
                 file.seek(entry.offset)
-                read = file.readinto(data.data)
-        except OSError as problem:
-            raise ModelError(f"{path} cannot be read: {problem.strerror}") from None
+                read = file.readinto(data.data)  # type: ignore[attr-defined]
+            except OSError as problem:
+                raise ModelError(f"{path} cannot be read: {problem.strerror}") from None
         if read != entry.size_bytes:
             raise ModelError(f"{path} ends within tensor {name}: {read} of {entry.size_bytes} bytes are there")
         if (found := masked_crc32c(data)) != entry.checksum:
@@ -174,7 +175,7 @@ class TensorBundle:
     def _require_places(self) -> None:
         """Every tensor lies within its file, and none over another: so all together are no larger than the files."""
         places = sorted((entry.shard, entry.offset, entry.size_bytes, name) for name, entry in self.entries.items())
-        sizes = {shard: self._size(shard) for shard in {place[0] for place in places}}
+        sizes = {shard: _size(self.file(shard)) for shard in {place[0] for place in places}}
         before: tuple[int, int, str] = (-1, 0, "")
         for shard, offset, size, name in places:
             if size == 0:
@@ -188,11 +189,17 @@ class TensorBundle:
                 raise ModelError(f"{self.index}: tensors {before[2]} and {name} lie over each other")
             before = (shard, offset + size, name)
 
-    def _size(self, shard: int) -> int:
-        try:
-            return self.file(shard).stat().st_size
-        except OSError as problem:
-            raise ModelError(f"{self.file(shard)} cannot be read: {problem.strerror}") from None
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open_foreign(path)
+    except StorageError as problem:
+        raise ModelError(str(problem)) from None
+
+
+def _size(path: Path) -> int:
+    with _open(path) as file:
+        return os.fstat(file.fileno()).st_size
 
 
 def write_bundle(prefix: Path, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
