@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guiju.generation.continuation import generate, prompt_ids, stop_ids
+    from guiju.generation.continuation import generate
     from guiju.generation.engine import Engine
     from guiju.generation.logprobs import TokenLogprob
     from guiju.generation.requests import Handle, Request
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from guiju.generation.scoring import Score, score, score_each
     from guiju.generation.settings import Precision, RunnerName, SamplingSettings
     from guiju.generation.stream import TextStream
+    from guiju.generation.tasks import prompt_ids, stop_ids
 
 _HOMES = {
-    "continuation": ("generate", "prompt_ids", "stop_ids"),
+    "continuation": ("generate",),
     "engine": ("Engine",),
     "logprobs": ("TokenLogprob",),
     "requests": ("Handle", "Request"),
@@ -31,6 +32,7 @@ _HOMES = {
     "scoring": ("Score", "score", "score_each"),
     "settings": ("Precision", "RunnerName", "SamplingSettings"),
     "stream": ("TextStream",),
+    "tasks": ("prompt_ids", "stop_ids"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

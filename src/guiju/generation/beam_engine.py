@@ -19,7 +19,7 @@ from guiju.generation.runner import Chunk, Runner
 from guiju.generation.tables import PageKeeper, PageTable
 
 if TYPE_CHECKING:
-    from guiju.model import Memory
+    from guiju.generation.sequence_to_sequence import Source
 
 STEP_TOKENS = 256
 """Of a prompt, so many tokens are read in one step."""
@@ -36,7 +36,7 @@ class Job:
     finish: Callable[[Job], None]
     """Is called when the search is over."""
 
-    memory: Memory | None = None
+    source: Source | None = None
     """Beside an encoder: the source text."""
 
     tables: list[PageTable] = field(default_factory=list)
@@ -74,6 +74,8 @@ class BeamEngine:
             for job in [job for job in running if job.search.done]:
                 running.remove(job)
                 self._release(job.tables)
+                if job.source is not None:
+                    job.source.forget()
                 job.finish(job)
 
     def _step(self, running: Sequence[Job]) -> None:
@@ -99,7 +101,7 @@ class BeamEngine:
             ready = table.prepare(job.read, end)
             assert ready, "room was set aside for every beam"
         return [
-            Chunk(ids, job.read, tuple(table.pages), int(end >= len(prompt)), job.memory)
+            Chunk(ids, job.read, tuple(table.pages), int(end >= len(prompt)), job.source)
             for ids, table in zip(rows, job.tables, strict=True)
         ]
 

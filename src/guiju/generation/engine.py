@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from guiju.errors import ConfigError, ModelError
 from guiju.generation.logprobs import token_logprob
 from guiju.generation.lookup import Lookup
-from guiju.generation.requests import Branch, Handle, Request
+from guiju.generation.requests import Branch, FinishReason, Handle, Request
 from guiju.generation.runner import Chunk, Runner
 from guiju.generation.scheduler import Scheduler
 from guiju.generation.tables import PageKeeper, PageTable
@@ -126,8 +126,7 @@ class Engine:
         """Give a request up: what it holds is free at once."""
         for branch in handle.branches:
             if branch.finish_reason is None:
-                branch.finish_reason = "cancelled"
-                self.scheduler.remove(branch)
+                self._leave(branch, "cancelled")
 
     def _advance(self, branch: Branch, chunk: Chunk, logits: Tensor) -> None:
         """Take up what a step found for one branch; `logits` are (wanted, vocab)."""
@@ -180,8 +179,13 @@ class Engine:
 
     def _finish(self, branch: Branch, reason: str) -> None:
         if branch.finish_reason is None:
-            branch.finish_reason = "stop" if reason == "stop" else "length"
-            self.scheduler.remove(branch)
+            self._leave(branch, "stop" if reason == "stop" else "length")
+
+    def _leave(self, branch: Branch, reason: FinishReason) -> None:
+        branch.finish_reason = reason
+        self.scheduler.remove(branch)
+        if branch.handle.done and branch.request.source is not None:
+            branch.request.source.forget()
 
     def _fork(self, leader: Branch, logits: Tensor) -> None:
         """The prompt has been read: its other continuations go on from the same pages."""

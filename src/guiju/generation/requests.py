@@ -13,6 +13,8 @@ from guiju.generation.tables import PageTable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from guiju.generation.sequence_to_sequence import Source
+
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -48,6 +50,9 @@ class Request:
 
     lookup: int = 0
     """Most tokens to guess out of the text itself and check in one step; 0 for plain steps."""
+
+    source: Source | None = None
+    """Beside an encoder: the text that the continuations are written of."""
 
 
 @dataclass(eq=False)

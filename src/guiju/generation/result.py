@@ -30,6 +30,9 @@ class Sequence:
     logprobs: tuple[TokenLogprob, ...] | None = None
     """Of each of `ids`, where they were asked for."""
 
+    score: float | None = None
+    """Of beam search: the sum of the log-probabilities over the number of ids to the power of length_penalty."""
+
 
 @dataclass(frozen=True)
 class Work:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # a runner that needs no torch is reached without it
     import torch
     from torch import Tensor
 
-    from guiju.model import Memory, Transformer
+    from guiju.generation.sequence_to_sequence import Source
+    from guiju.model import EncoderDecoder, Memory, Transformer
 
 _OPENVINO = "guiju.generation.openvino_runner"
 """Holds `OpenVinoRunner(model, *, precision, pages)` and `suits(model) -> bool`: whether "auto" is to take it."""
@@ -41,7 +42,7 @@ class Chunk:
     wanted: int
     """Logits of how many of the last ids: 0 for a prompt's inner chunk."""
 
-    memory: Memory | None = None
+    memory: Memory | Source | None = None
     """Beside an encoder: the source text, as the sequence's decoder reads it."""
 
 
@@ -84,7 +85,7 @@ class Runner(Protocol):
 
 
 def open_runner(
-    model: Transformer,
+    model: Transformer | EncoderDecoder,
     *,
     runner: RunnerName = "auto",
     precision: Precision = "auto",
@@ -138,7 +139,7 @@ def _require_openvino(device: str, record: bool) -> None:
         raise ModelError("runner is openvino, which is not installed here: pip install 'guiju[cpu]', or take torch")
 
 
-def _suits_openvino(model: Transformer) -> bool:
+def _suits_openvino(model: Transformer | EncoderDecoder) -> bool:
     installed = all(importlib.util.find_spec(name) is not None for name in ("openvino", _OPENVINO))
     return installed and bool(_openvino().suits(model))
 

@@ -106,7 +106,7 @@ class Scheduler:
             chunks.pop(youngest, None)
             if youngest is branch:
                 return 0
-        chunks[branch] = Chunk(tuple(ids), branch.computed, tuple(branch.table.pages), wanted)
+        chunks[branch] = Chunk(tuple(ids), branch.computed, tuple(branch.table.pages), wanted, branch.request.source)
         return len(ids)
 
     def _next_ids(self, branch: Branch, left: int) -> tuple[list[int], int]:
@@ -163,10 +163,11 @@ class Scheduler:
 
     def _names(self, branch: Branch, full: int) -> list[bytes]:
         """Names of a branch's first full pages."""
-        page_tokens = self._keeper.page_tokens
+        page_tokens, source = self._keeper.page_tokens, branch.request.source
+        first = FIRST if source is None else source.digest
         for place in range(len(branch.names), full):
             ids = branch.tokens[place * page_tokens : (place + 1) * page_tokens]
-            branch.names.append(page_name(branch.names[-1] if branch.names else FIRST, ids))
+            branch.names.append(page_name(branch.names[-1] if branch.names else first, ids))
         return branch.names[:full]
 
     def _preempt(self, branch: Branch) -> None:

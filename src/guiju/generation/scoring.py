@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from guiju.errors import DataError
-from guiju.generation.continuation import require_fit
+from guiju.generation.tasks import require_fit
 from guiju.generation.torch_runner import evaluating
 from guiju.model import Transformer
 from guiju.tokens import Tokenizer

@@ -23,10 +23,14 @@ class TextStream:
         """Take a token's bytes; whether a stop text is complete."""
         return self._take(self._decoder.decode(data))
 
-    def finish(self) -> bool:
-        """There is no more: give out what was held back, a character that was cut off as U+FFFD. Whether it stopped."""
+    def finish(self, drop_cut: bool = False) -> bool:
+        """There is no more: give out what was held back. Whether it stopped.
+
+        Args:
+            drop_cut: leave out a character that was cut off, in place of giving it out as U+FFFD.
+        """
         if not self._stopped:
-            self._take(self._decoder.decode(b"", final=True))
+            self._take("" if drop_cut else self._decoder.decode(b"", final=True))
             self._give_out(len(self.text))
         return self._stopped
 

@@ -19,7 +19,7 @@ from guiju.device import float32_library, float32_products, memory_available
 from guiju.errors import ModelError
 from guiju.generation.paged_cache import PagedCache, PageStore, page_bytes
 from guiju.generation.runner import Chunk
-from guiju.model import Hooks, ModelConfig, Transformer
+from guiju.model import EncoderDecoder, Hooks, Memory, ModelConfig, Transformer
 
 PAGE_TOKENS = 16
 RECORD_CHUNK = 64
@@ -45,7 +45,7 @@ class TorchRunner:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Transformer | EncoderDecoder,
         *,
         precision: str = "auto",
         record: bool = False,
@@ -80,6 +80,12 @@ class TorchRunner:
             if self.record_chunk is None:
                 return self._together(chunks)
             return [self._alone(chunk, self.record_chunk) for chunk in chunks]
+
+    def remember(self, source: Sequence[int]) -> Memory:
+        """What the decoder reads of a source text; for a model that has an encoder."""
+        assert isinstance(self.model, EncoderDecoder)
+        with evaluating(self._modules), float32_products(self._library):
+            return self.model.remember(torch.tensor([list(source)], device=self.device))
 
     def copy_page(self, source: int, target: int) -> None:
         """See Runner.copy_page."""
@@ -128,7 +134,9 @@ def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
             module.training = True
 
 
-def _prepared(model: Transformer, precision: str, device: torch.device | str | None) -> tuple[Transformer, str]:
+def _prepared(
+    model: Transformer | EncoderDecoder, precision: str, device: torch.device | str | None
+) -> tuple[Transformer | EncoderDecoder, str]:
     """The model in a precision on a device, and the precision's name; the given one is left as it is."""
     weight = model.embedding.weight
     own = str(weight.dtype).removeprefix("torch.")

@@ -180,6 +180,13 @@ class Tokenizer:
         prefix: list[int] = encoding.ids[: encoding.special_tokens_mask.index(0)]
         return prefix
 
+    @property
+    def suffix_ids(self) -> list[int]:
+        """What the saved layout puts after every text, in transformers too: [eos_id] for T5's, none for GPT-2's."""
+        encoding = self._backend.encode("a", add_special_tokens=True)
+        suffix: list[int] = encoding.ids[len(encoding.ids) - encoding.special_tokens_mask[::-1].index(0) :]
+        return suffix
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ids stand for; special tokens stand for none. A cut-off character gives cut-off bytes."""
         data = b"".join(self._piece(token) for token in ids)
