@@ -168,7 +168,7 @@ def evaluate(context: StageContext) -> StageResult:
     """Bits per byte on all held-out text, beside the untrained model, counts of tokens, and a general compressor."""
     recipe = context.recipe
     tokenizer = Tokenizer.load(context.path("tokenizer"))
-    model = load_model(context.path("model"))
+    model = load_model(context.path("model"), kind="decoder")
     data = TokenData.open(context.path("tokens/train"), tokenizer.digest)
     held_out = TokenData.open(context.path("tokens/validation"), tokenizer.digest)
     sizes, config = tokenizer.bytes_per_token, model.config

@@ -20,7 +20,7 @@ CONTINUATIONS = "tasks/generation.json"
 def make_continuations(context: StageContext) -> StageResult:
     """Each of the recipe's prompts, continued; every sequence with its ids goes on record."""
     settings = context.recipe.generation
-    model = load_model(context.path("model"))
+    model = load_model(context.path("model"), kind="decoder")
     tokenizer = Tokenizer.load(context.path("tokenizer"))
     kept: list[dict[str, Any]] = []
     for number, prompt in enumerate(settings.prompts):
