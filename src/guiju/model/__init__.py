@@ -9,6 +9,7 @@ from guiju.model.hooks import Hooks, hook_names
 from guiju.model.huggingface import load_model, save_model
 from guiju.model.llama2c import load_llama2c
 from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2, save_openai_gpt2
+from guiju.model.positions import rotary_frequencies
 from guiju.model.presets import (
     ModelSettings,
     bart_config,
@@ -46,6 +47,7 @@ __all__ = [
     "load_llama2c",
     "load_model",
     "load_openai_gpt2",
+    "rotary_frequencies",
     "save_model",
     "save_openai_gpt2",
     "t5_config",

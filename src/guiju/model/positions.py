@@ -21,15 +21,18 @@ def rotation_angles(positions: Tensor, config: ModelConfig, dtype: torch.dtype) 
 
     Computed in float32 and made anew in each pass, not kept as weights: rounded to bfloat16, far positions would blur.
     """
-    width = config.rotary_width
-    pairs = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
-    frequencies = 1.0 / config.rotary_base ** (pairs / width)  # (R / 2,)
-    if config.rotary_scaling is not None:
-        frequencies = slowed(frequencies, config.rotary_scaling)
-    angles = positions.float()[..., None] * frequencies  # (T, R / 2) or (B, T, R / 2)
+    angles = positions.float()[..., None] * rotary_frequencies(config, positions.device)  # (T, R / 2) or (B, T, R / 2)
     if angles.dim() == 3:
         angles = angles[:, None]  # alike for all heads
     return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotary_frequencies(config: ModelConfig, device: torch.device | None = None) -> Tensor:
+    """By how much each pair of a head's values is turned from one position to the next: (R / 2,) angles in float32."""
+    width = config.rotary_width
+    pairs = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    frequencies = 1.0 / config.rotary_base ** (pairs / width)
+    return frequencies if config.rotary_scaling is None else slowed(frequencies, config.rotary_scaling)
 
 
 def slowed(frequencies: Tensor, scaling: RotaryScaling) -> Tensor:
