@@ -3,7 +3,7 @@
 from guiju.model.building import AnyModel, build_model
 from guiju.model.cache import Attend, AttendMemory, Cache, DenseCache, LayerCache, LayerMemory, Memory
 from guiju.model.config import ModelConfig, RotaryScaling
-from guiju.model.encoder import Encoder
+from guiju.model.encoder import Encoder, with_head
 from guiju.model.encoder_decoder import EncoderDecoder
 from guiju.model.hooks import Hooks, hook_names
 from guiju.model.huggingface import load_model, save_model
@@ -52,4 +52,5 @@ __all__ = [
     "save_openai_gpt2",
     "t5_config",
     "transformer_config",
+    "with_head",
 ]

@@ -12,13 +12,14 @@ from typing import Any
 
 from guiju.errors import ConfigError, ModelError
 from guiju.model.config import ModelConfig
+from guiju.model.families.bert import BERT, ROBERTA
 from guiju.model.families.border import Border, Family, Fields, Held, Tensors
 from guiju.model.families.gpt2 import GPT2
 from guiju.model.families.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 
 __all__ = ["FAMILIES", "Border", "Family", "Held", "Tensors", "config_for", "config_from"]
 
-FAMILIES = {family.model_type: family for family in (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, PHI3)}
+FAMILIES = {family.model_type: family for family in (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, PHI3, BERT, ROBERTA)}
 """By their model_type. The first one that a shape fits is written."""
 
 
