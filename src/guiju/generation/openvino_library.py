@@ -1,0 +1,45 @@
+"""OpenVINO, brought in with its telemetry off.
+
+Its package reports each import and each conversion to Google Analytics unless a file in the user's home says otherwise,
+and keeps an identity there. All of that goes through the module `openvino_telemetry`, without which OpenVINO and nncf
+work alike: they catch its absence and put an empty object in its place. So here it is absent.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+from guiju.errors import ModelError
+
+TELEMETRY = "openvino_telemetry"
+
+
+def silence_telemetry() -> None:
+    """From now on this process cannot report anything through OpenVINO's telemetry; before its first import, not even
+    that. Where another part of the program brought it in already, what it sends with is made to do nothing."""
+    if TELEMETRY not in sys.modules:
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an import of it fails as if it were not installed
+    elif sys.modules[TELEMETRY] is not None:
+        sender = sys.modules[TELEMETRY].utils.sender.TelemetrySender
+        sender.send = lambda *message: None
+
+
+@cache
+def load_openvino() -> Any:
+    """The `openvino` module.
+
+    Raises:
+        ModelError: the extra is not installed.
+    """
+    silence_telemetry()
+    try:
+        import openvino
+        from openvino.op import _PagedAttentionExtension  # noqa: F401
+    except ImportError as problem:
+        raise ModelError(
+            f"the fast runner needs OpenVINO, which cannot be imported ({problem}): pip install 'guiju[cpu]', or take "
+            f"runner torch"
+        ) from None
+    return openvino
