@@ -4,13 +4,16 @@ import json
 import random
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from guiju.errors import ConfigError, ModelError
-from guiju.generation import SamplingSettings, grammar
+from guiju.generation import SamplingSettings, generate, grammar
 from guiju.generation.grammar import Grammar, form_of
+from guiju.model import Transformer, llama_config
 from guiju.tokens import Llama2cTokenizer, Tokenizer, TokenizerSettings, train_tokenizer
 
 ENDS = frozenset({0})
@@ -40,7 +43,7 @@ SCHEMAS = {
 PATTERNS = [
     r"(北京|上海)[0-9]{2,4}",
     r"[一-龥]{3}，[一-龥]{3}。",
-    r"[a-z]+@[a-z]{2,5}\.(cn|com)",
+    r"[a-z]{1,9}@[a-z]{2,5}\.(cn|com)",
     r"\d{4}-\d{2}-\d{2}",
     r"(?i)yes|no",
     r"a?b/c\\d\"e",
@@ -326,3 +329,101 @@ def test_without_the_extra_it_is_named(bytes_tokenizer, monkeypatch):
     with pytest.raises(ModelError, match=r"pip install 'guiju\[grammar\]'"):
         form_of(SamplingSettings(regex="a"))
     assert form_of(SamplingSettings()) is None
+
+
+JSON = SamplingSettings(json_schema=ORDER, max_new_tokens=150, seed=4, num_return_sequences=3)
+WAYS = {
+    "greedy": (SamplingSettings(json_schema=ORDER, max_new_tokens=150, greedy=True), {}),
+    "sampling": (JSON, {}),
+    "record mode": (JSON, {"record": True}),
+    "guesses": (JSON, {"prompt_lookup": 4}),
+    "filters": (replace(JSON, top_k=3, top_p=0.8, min_p=0.05, repetition_penalty=1.3, temperature=1.7), {}),
+    "beams": (SamplingSettings(json_schema=ORDER, max_new_tokens=150, num_beams=3, num_return_sequences=3), {}),
+}
+
+
+@pytest.fixture(scope="module")
+def roomy_model() -> Transformer:
+    """Random weights over the bytes' vocabulary, with a context for whole objects."""
+    torch.manual_seed(3)
+    model = Transformer(llama_config(vocab_size=257, context=200, width=32, layers=2, heads=4, kv_heads=2)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.requires_grad_(False)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_random_model_writes_json_of_the_schema_in_every_way(way, roomy_model, bytes_tokenizer):
+    settings, options = WAYS[way]
+    pieces: dict[int, str] = {}
+
+    def collect(number: int, text: str) -> None:
+        pieces[number] = pieces.get(number, "") + text
+
+    prompts = ["ab", "床前", ""]
+    texts = [
+        sequence
+        for found in generate(roomy_model, bytes_tokenizer, prompts, settings, collect, **options)
+        for sequence in found
+    ]
+    whole = [sequence for sequence in texts if sequence.finish_reason == "stop"]
+    assert len(whole) > len(texts) / 2
+    for sequence in whole:
+        assert holds(json.loads(sequence.text), ORDER), sequence.text
+    assert [pieces[number] for number in range(len(texts))] == [sequence.text for sequence in texts]
+    free = replace(settings, json_schema=None)
+    for found in generate(roomy_model, bytes_tokenizer, prompts, free, **options):
+        for sequence in found:  # without the form, the same model writes no JSON
+            with pytest.raises(ValueError):
+                json.loads(sequence.text)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_trained_models_texts_match_the_whole_pattern(pattern, stories):
+    model, tokenizer = stories
+    settings = SamplingSettings(regex=pattern, seed=1, num_return_sequences=4, max_new_tokens=80)
+    for prompt in ("Once upon a time", ""):
+        for sequence in generate(model, tokenizer, [prompt], settings)[0]:
+            assert sequence.finish_reason == "stop"
+            assert re.fullmatch(pattern, sequence.text), sequence.text
+
+
+def test_a_text_that_the_limit_cuts_is_whole_characters_and_the_beginning_of_the_form(roomy_model, bytes_tokenizer):
+    cuts = set()
+    for limit in range(1, 25):
+        settings = SamplingSettings(regex="[一-龥]{3}，[一-龥]{3}。", max_new_tokens=limit, seed=2)
+        [[sequence]] = generate(roomy_model, bytes_tokenizer, ["ab"], settings)
+        cuts.add(len(sequence.ids) % 3)
+        if limit < 24:
+            assert sequence.finish_reason == "length"
+            assert re.fullmatch("([一-龥]{0,3}|[一-龥]{3}，[一-龥]{0,3})", sequence.text), sequence.text
+    assert cuts == {0, 1, 2}  # characters were cut in the middle
+    assert sequence.finish_reason == "stop"
+
+
+def test_the_form_ends_a_text_also_where_the_end_of_text_is_ignored_or_there_is_none(roomy_model, bytes_tokenizer):
+    settings = SamplingSettings(regex="(ab){3}", max_new_tokens=50, ignore_eos=True, greedy=True)
+    [[sequence]] = generate(roomy_model, bytes_tokenizer, ["x"], settings)
+    assert (sequence.text, sequence.finish_reason, len(sequence.ids)) == ("ababab", "stop", 6)
+
+
+def test_guesses_change_no_token_of_a_form_and_some_are_right(roomy_model, bytes_tokenizer):
+    settings = SamplingSettings(regex="(abcdefgh){6}[a-z]*", max_new_tokens=150, greedy=True)
+    plain = generate(roomy_model, bytes_tokenizer, ["abcdefghabcdefgh"], settings)
+    guessed = generate(roomy_model, bytes_tokenizer, ["abcdefghabcdefgh"], settings, prompt_lookup=6)
+    assert list(guessed) == list(plain)
+    assert guessed.work.accepted > 20
+    assert guessed.work.steps < plain.work.steps
+
+
+def test_a_form_leaves_the_models_own_choice_among_what_fits(roomy_model, bytes_tokenizer):
+    [[sequence]] = generate(
+        roomy_model, bytes_tokenizer, ["ab"], SamplingSettings(regex="[a-f]{5}", greedy=True, max_new_tokens=9)
+    )
+    row = bytes_tokenizer.encode("ab")
+    letters = [bytes_tokenizer.encode(letter)[0] for letter in "abcdef"]
+    for token in sequence.ids[:5]:
+        logits = roomy_model(torch.tensor([row]))[0, -1]
+        assert token == max(letters, key=lambda letter: float(logits[letter]))
+        row.append(token)
