@@ -11,11 +11,13 @@ if typing.TYPE_CHECKING:
     from guiju.providers import LanguageModel
 
 
-def load(reference: str, tokenizer: str | None = None) -> LanguageModel:
-    """The model behind a reference: a run folder, a Hugging Face folder or a llama2.c file.
+def load(reference: str, tokenizer: str | None = None, *, pickles: bool = False) -> LanguageModel:
+    """The model behind a reference: a run folder, a Hugging Face folder, hf:NAME, tf:FOLDER or a llama2.c file.
+
+    `pickles` allows PyTorch's .bin files, which are read in a process that can only hand back tensors.
 
     >>> guiju.load("runs/quickstart").generate("Once upon a time")  # doctest: +SKIP
     """
     from guiju.providers import load as load_reference  # `import guiju` alone stays instant: torch comes with a model
 
-    return load_reference(reference, tokenizer)
+    return load_reference(reference, tokenizer, pickles=pickles)

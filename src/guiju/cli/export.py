@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from guiju.cli.loading import MODEL, AllowPickle, show_downloads
 from guiju.cli.screen import print_json
 
 NAME = "export"
@@ -14,9 +15,7 @@ EXAMPLE = "Example: guiju export runs/quickstart --to huggingface --out exported
 
 
 def command(
-    source: Annotated[
-        str, typer.Argument(help="run folder, Hugging Face folder, hf:NAME or llama2.c file", show_default=False)
-    ],
+    source: Annotated[str, typer.Argument(help=MODEL, show_default=False)],
     to: Annotated[
         str, typer.Option(help="huggingface, tensorflow, gguf, onnx, llama2c or openai-gpt2", show_default=False)
     ],
@@ -27,15 +26,14 @@ def command(
     kind: Annotated[
         str | None, typer.Option("--type", help="for gguf: f32 (where not given), f16 or q8_0", show_default=False)
     ] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="read PyTorch .bin files too, guarded, in a process of their own")
-    ] = False,
+    allow_pickle: AllowPickle = False,
     json: Annotated[bool, typer.Option("--json", help="what was written as JSON on stdout")] = False,
 ) -> None:
     from guiju.providers import export_model
 
     options = {} if kind is None else {"type": kind}
     written = export_model(source, to=to, out=out, tokenizer=tokenizer, pickles=allow_pickle, **options)
+    show_downloads(written.pop("downloads", ()))
     if json:
         print_json(written)
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from guiju.cli.loading import MODEL, AllowPickle, load_shown
 from guiju.cli.screen import print_json
 
 NAME = "generate"
@@ -13,7 +14,7 @@ EXAMPLE = 'Example: guiju generate --model runs/quickstart --prompt "Once upon a
 
 
 def command(
-    model: Annotated[str, typer.Option(help="run folder, Hugging Face folder or llama2.c file", show_default=False)],
+    model: Annotated[str, typer.Option(help=MODEL, show_default=False)],
     prompt: Annotated[str, typer.Option(help="what to continue; empty for the beginning of a text")] = "",
     tokenizer: Annotated[
         str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")
@@ -30,10 +31,10 @@ def command(
     num_return_sequences: Annotated[int, typer.Option(help="how many continuations")] = 1,
     stop: Annotated[list[str] | None, typer.Option(help="end before this text; may be repeated")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="go on past the end of the text")] = False,
+    allow_pickle: AllowPickle = False,
     json: Annotated[bool, typer.Option("--json", help="sequences with ids and finish reason as JSON")] = False,
 ) -> None:
     from guiju.generation import SamplingSettings
-    from guiju.providers import load
 
     settings = SamplingSettings(
         greedy=greedy,
@@ -49,7 +50,7 @@ def command(
         stop=tuple(stop or ()),
         ignore_eos=ignore_eos,
     )
-    language_model = load(model, tokenizer)
+    language_model = load_shown(model, tokenizer, allow_pickle)
     if json:
         sequences = language_model.generate(prompt, settings)
         print_json(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from guiju.cli.loading import MODEL, AllowPickle, load_shown
 from guiju.cli.screen import fail, print_json
 
 NAME = "score"
@@ -14,15 +15,16 @@ EXAMPLE = "Example: guiju score --model runs/quickstart --text 'The cat sat on t
 
 
 def command(
-    model: Annotated[str, typer.Option(help="run folder, Hugging Face folder or llama2.c file", show_default=False)],
+    model: Annotated[str, typer.Option(help=MODEL, show_default=False)],
     text: Annotated[str | None, typer.Option(help="one text")] = None,
     file: Annotated[Path | None, typer.Option(help='JSON lines of {"id", "text"}')] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="the tokenizer's file, where it is not beside the model")
     ] = None,
+    allow_pickle: AllowPickle = False,
     json: Annotated[bool, typer.Option("--json", help="a JSON line per text")] = False,
 ) -> None:
-    from guiju.providers import load, read_texts
+    from guiju.providers import read_texts
 
     if text is not None and file is None:
         items: list[tuple[str | int | None, str]] = [(None, text)]
@@ -35,7 +37,7 @@ def command(
         name = items[empty[0] - 1][0]
         which = f"text {empty[0]}" + ("" if name is None else f" (id {name!r})")
         fail(f"{which} is empty: no byte of it can be scored; leave it out")
-    language_model = load(model, tokenizer)
+    language_model = load_shown(model, tokenizer, allow_pickle)
     for (name, _), result in zip(items, language_model.score_each([item for _, item in items]), strict=True):
         if json:
             line = {"tokens": result.tokens, "nll_nats": result.nll_nats, "bits_per_byte": result.bits_per_byte}

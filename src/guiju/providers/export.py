@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from guiju.errors import ConfigError
+from guiju.errors import ConfigError, ModelError
 from guiju.providers.formats import find_format, writer
 from guiju.providers.reference import load
 from guiju.storage import folder_atomic, require_free_space
@@ -28,7 +28,7 @@ def export_model(
         out: the folder to make. It takes its name only when all is written.
         options: what the layout takes beside; `type` of gguf.
     Returns:
-        out, format and files (names), and what the layout adds.
+        out, format, files (names), downloads where something was fetched for it, and what the layout adds.
     Raises:
         ConfigError: there is no such layout or option, a library for it is missing, or the folder is there already.
         ModelError: the source cannot be read, or has no place in the layout.
@@ -39,10 +39,13 @@ def export_model(
     if out.is_symlink() or (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir())):
         raise ConfigError(f"{out} is there already; choose a new folder, or remove it first, so that nothing is lost")
     language_model = load(source, tokenizer, pickles=pickles)
+    if not hasattr(language_model, "model"):
+        raise ModelError(f"{source}: its weights are not at hand here, so they cannot be written anew")
     write = writer(form)
     size = int(form.copies * 4 * sum(parameter.numel() for parameter in language_model.model.parameters()))
     with folder_atomic(out) as folder:
         require_free_space(folder, size, f"the model exported to {out}")
         more = write(language_model, folder, **options)
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-    return {"out": str(out), "format": to, "files": files, **more}
+    fetched = {"downloads": language_model.downloads} if language_model.downloads else {}
+    return {"out": str(out), "format": to, "files": files, **fetched, **more}

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from guiju.errors import ConfigError
 from guiju.generation import SamplingSettings, Score, Sequence, generate, score, score_each
 from guiju.model import Transformer
 from guiju.storage import sha256_bytes, sha256_file
 from guiju.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from guiju.providers.hub import Download
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class LanguageModel:
     tokenizer: Tokenizer
     files: tuple[Path, ...]
     """The files that it was read from."""
+    downloads: tuple[Download, ...] = ()
+    """What was fetched for it now, from where."""
 
     @cached_property
     def digest(self) -> str:
