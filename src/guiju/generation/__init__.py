@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from guiju.generation.result import Generation, Sequence, Work
     from guiju.generation.runner import Chunk, Runner, open_runner
     from guiju.generation.sampling import Chooser
-    from guiju.generation.scoring import Score, score, score_each
+    from guiju.generation.scoring import Score, score, score_each, score_with, windows
     from guiju.generation.settings import Precision, RunnerName, SamplingSettings
     from guiju.generation.stream import TextStream
-    from guiju.generation.tasks import prompt_ids, stop_ids
+    from guiju.generation.tasks import Task, plan, prompt_ids, stop_ids
+    from guiju.generation.texts import Text
 
 _HOMES = {
     "continuation": ("generate",),
@@ -29,10 +30,11 @@ _HOMES = {
     "result": ("Generation", "Sequence", "Work"),
     "runner": ("Chunk", "Runner", "open_runner"),
     "sampling": ("Chooser",),
-    "scoring": ("Score", "score", "score_each"),
+    "scoring": ("Score", "score", "score_each", "score_with", "windows"),
     "settings": ("Precision", "RunnerName", "SamplingSettings"),
     "stream": ("TextStream",),
-    "tasks": ("prompt_ids", "stop_ids"),
+    "tasks": ("Task", "plan", "prompt_ids", "stop_ids"),
+    "texts": ("Text",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -49,15 +51,20 @@ __all__ = [
     "SamplingSettings",
     "Score",
     "Sequence",
+    "Task",
+    "Text",
     "TextStream",
     "TokenLogprob",
     "Work",
     "generate",
     "open_runner",
+    "plan",
     "prompt_ids",
     "score",
     "score_each",
+    "score_with",
     "stop_ids",
+    "windows",
 ]
 
 

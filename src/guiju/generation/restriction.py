@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from guiju.errors import ConfigError
 from guiju.generation.grammar import GrammarState
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,37 @@ class Restriction:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """See LogitFilter."""
+        import torch  # other libraries' logits are restricted without it
+
+        allowed = self.allowed(logits.numel())
+        if allowed is None:
+            return logits
+        held = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -math.inf)
         only = self.forced.at(self._place)
         if only is not None:
-            logits = torch.full_like(logits, -math.inf)
-            logits[only] = 0
-            return logits
-        if self.forced.never:
-            logits = logits.index_fill(0, torch.tensor(self.forced.never, device=logits.device), -math.inf)
-        if self.form is None:
-            return logits
-        allowed = torch.from_numpy(self.form.allowed()).to(logits.device)
-        held = logits.masked_fill(~allowed, -math.inf)
-        if held.max() == -math.inf:
-            raise ConfigError(
-                f"after {self._place} tokens the form allows none that model and tokenizer have, and the text may "
-                f"not end there. Give another form"
-            )
+            held[only] = 0
+        elif held.max() == -math.inf:
+            self.refuse()
         return held
+
+    def allowed(self, vocab_size: int) -> NDArray[np.bool_] | None:
+        """(vocab,), True where an id may come next; None where all may."""
+        only = self.forced.at(self._place)
+        if only is not None:
+            return np.arange(vocab_size) == only
+        form = None if self.form is None else self.form.allowed()
+        if not self.forced.never:
+            return form
+        allowed = np.ones(vocab_size, dtype=np.bool_) if form is None else form.copy()
+        allowed[list(self.forced.never)] = False
+        return allowed
+
+    def refuse(self) -> NoReturn:
+        """Say that nothing can come next."""
+        raise ConfigError(
+            f"after {self._place} tokens the form allows none that model and tokenizer have, and the text may "
+            f"not end there. Give another form"
+        )
 
     def accept(self, token: int) -> None:
         """See LogitFilter."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-
-import torch
-import torch.nn.functional as F
+from functools import partial
+from typing import TYPE_CHECKING
 
 from guiju.errors import DataError
 from guiju.generation.tasks import require_fit
-from guiju.generation.torch_runner import evaluating
-from guiju.model import Transformer
-from guiju.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from guiju.model import Transformer
+    from guiju.tokens import Tokenizer
 
 _HEAD_ROWS = 256  # logits of so many positions at once: all of a long text times a large vocabulary would fill memory
 
@@ -48,22 +48,37 @@ def score(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> lis
 def score_each(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:
     """The same, one by one as they are asked for."""
     require_fit(model, tokenizer)
+    yield from score_with(partial(_nll_nats, model), tokenizer, texts)
+
+
+def score_with(nll_nats: Callable[[list[int]], float], tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:
+    """The same by any program's `nll_nats`: the sum of -ln p over all ids but the first."""
     for number, text in enumerate(texts):
         ids = tokenizer.encode(text)
         if not ids:
             raise DataError(f"text {number} is empty: it has no token, so there is nothing to score")
-        nll = _nll_nats(model, [tokenizer.start_id, *ids])
+        nll = nll_nats([tokenizer.start_id, *ids])
         yield Score(len(ids), nll, nll / math.log(2) / len(text.encode()))
 
 
+def windows(last: int, context: int) -> Iterator[tuple[int, int, int]]:
+    """Begin, first new place and end of each window over `last` ids: as long as the context, overlapping by half."""
+    done = 0
+    while done < last:
+        end = min(last, max(context, done + max(1, context // 2)))
+        yield max(0, end - context), done, end
+        done = end
+
+
 def _nll_nats(model: Transformer, ids: list[int]) -> float:
-    """Sum of -ln p over all ids but the first."""
-    context, last = model.config.context, len(ids) - 1
-    total, done = 0.0, 0
+    import torch  # other programs' models are scored without it
+    import torch.nn.functional as F
+
+    from guiju.generation.torch_runner import evaluating
+
+    total = 0.0
     with evaluating(list(model.modules())):
-        while done < last:
-            end = min(last, max(context, done + max(1, context // 2)))
-            begin = max(0, end - context)
+        for begin, done, end in windows(len(ids) - 1, model.config.context):
             row = torch.tensor(ids[begin : end + 1], device=model.embedding.weight.device)
             hidden = model.hidden(row[None, :-1])[0, done - begin :]  # (end - done, width)
             targets = row[1 + done - begin :]
@@ -71,5 +86,4 @@ def _nll_nats(model: Transformer, ids: list[int]) -> float:
                 logits = model.head(hidden[part : part + _HEAD_ROWS]).float()
                 nats = F.cross_entropy(logits, targets[part : part + _HEAD_ROWS], reduction="none")
                 total += nats.double().sum().item()
-            done = end
     return total
