@@ -244,7 +244,10 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 
 def initialise(model: nn.Module, config: ModelConfig) -> None:
-    """Draw new weights as GPT-2 did: normal with 0.02; what adds to the residual stream scaled down by depth.
+    """Draw new weights as GPT-2 and BERT did: normal with 0.02; what adds to the residual stream scaled down by depth.
+
+    An encoder with a decoder has its matrices drawn by their size (Glorot and Bengio 2010), as its authors' program and
+    T5's do: with 0.02 a narrow one takes many times longer to begin to look at its source (docs/experiments.md).
 
     Embeddings are drawn so that they are of size 1 after an `embedding_scale`, or their logits after a `logit_scale`;
     where scores are not scaled, queries are drawn smaller instead (T5).
@@ -264,9 +267,11 @@ def initialise(model: nn.Module, config: ModelConfig) -> None:
             nn.init.ones_(parameter)
         elif name == "embedding.weight":
             nn.init.normal_(parameter, std=embedding)
-        elif name.endswith("to_output.weight"):
-            nn.init.normal_(parameter, std=0.02 * depth)
-        elif name.endswith("to_query.weight"):
-            nn.init.normal_(parameter, std=0.02 * scores)
         else:
-            nn.init.normal_(parameter, std=0.02)
+            by_size = config.kind == "encoder-decoder" and "embedding" not in name and parameter.ndim == 2
+            std = math.sqrt(2 / sum(parameter.shape)) if by_size else 0.02
+            if name.endswith("to_output.weight"):
+                std *= depth
+            elif name.endswith("to_query.weight"):
+                std *= scores
+            nn.init.normal_(parameter, std=std)
