@@ -45,6 +45,8 @@ class Llama2cTokenizer(Tokenizer):
             )
         if not all(math.isfinite(score) for score in scores):
             raise ModelError("the vocabulary holds a score that is no number, so there is no order to merge in")
+        self.entries = tuple(zip(scores, pieces, strict=True))
+        """Score and bytes of each piece by id, as the file has them."""
         self._scores = list(scores)
         self._byte_ids: dict[int, int] = {}
         self._ids: dict[bytes, int] = {}
