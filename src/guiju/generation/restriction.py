@@ -67,7 +67,9 @@ class Restriction:
         """(vocab,), True where an id may come next; None where all may."""
         only = self.forced.at(self._place)
         if only is not None:
-            return np.arange(vocab_size) == only
+            alone = np.zeros(vocab_size, dtype=np.bool_)
+            alone[only] = True
+            return alone
         form = None if self.form is None else self.form.allowed()
         if not self.forced.never:
             return form

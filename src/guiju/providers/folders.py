@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guiju.errors import ModelError, StorageError
+from guiju.errors import ModelError
 from guiju.model import load_llama2c, load_model
 from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2
 from guiju.providers.language_model import LanguageModel
-from guiju.storage import require_plain_folder
-from guiju.tokens import Llama2cTokenizer, Tokenizer
+from guiju.providers.tokenizers import own_tokenizer, read_tokenizer, require_plain, tokenizer_files
+from guiju.tokens import Llama2cTokenizer
 
-TOKENIZERS = (
-    ("tokenizer.json",),
-    ("vocab.json", "merges.txt"),
-    ("encoder.json", "vocab.bpe"),
-    ("vocab.json", "source.spm", "target.spm"),
-    ("vocab.txt",),
-    ("tokenizer.model",),
-    ("spiece.model",),
-    ("sentencepiece.bpe.model",),
-)
-"""Files that make a tokenizer together, as published folders call them."""
-_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _FILES = ("config.json", "generation_config.json", "*.safetensors", "*.index.json", "pytorch_model*.bin")
 
 
@@ -40,16 +28,11 @@ def load_local(reference: str, path: Path, tokenizer: Path | None, *, pickles: b
     )
 
 
-def holds_tokenizer(place: Path) -> bool:
-    """Whether a tokenizer is there: a file, or a folder that holds one."""
-    return place.is_file() or bool(_tokenizer_files(place))
-
-
 def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bool) -> LanguageModel:
     if is_openai_gpt2(path):
-        _require_plain(path, ".")
+        require_plain(path, ".")
         model = load_openai_gpt2(path)
-        own = _own_tokenizer([path], tokenizer, model.config.vocab_size)
+        own = own_tokenizer([path], tokenizer, model.config.vocab_size)
         weights = [*path.glob("model.ckpt*"), path / "checkpoint", path / "hparams.json"]
         return LanguageModel(reference, model, own[0], (*sorted(weights), *own[1]))
     folder = path if (path / "config.json").is_file() else path / "model"
@@ -60,9 +43,9 @@ def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bo
             if run
             else f"{path} holds neither config.json (a Hugging Face folder) nor model/config.json (a run)"
         )
-    _require_plain(path, "." if folder == path else "model")
+    require_plain(path, "." if folder == path else "model")
     model = load_model(folder, pickles=pickles, kind="decoder")
-    own = _own_tokenizer([folder, path / "tokenizer"], tokenizer, model.config.vocab_size)
+    own = own_tokenizer([folder, path / "tokenizer"], tokenizer, model.config.vocab_size)
     files = [place for pattern in _FILES for place in sorted(folder.glob(pattern))]
     return LanguageModel(reference, model, own[0], (*files, *own[1]))
 
@@ -70,46 +53,8 @@ def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bo
 def _load_llama2c(reference: str, path: Path, tokenizer: Path | None) -> LanguageModel:
     model = load_llama2c(path)
     place = _tokenizer_beside(path, model.config.vocab_size) if tokenizer is None else tokenizer
-    own = _read_tokenizer(place, model.config.vocab_size)
-    return LanguageModel(reference, model, own, (path, *_tokenizer_files(place)))
-
-
-def _require_plain(path: Path, name: str) -> None:
-    """See that neither the folder of a model, nor a run's around it, leads elsewhere."""
-    try:
-        for folder in {path, path / name}:
-            require_plain_folder(folder)
-    except StorageError as problem:
-        raise ModelError(f"{path} is not read: {problem}") from None
-
-
-def _own_tokenizer(places: list[Path], given: Path | None, vocab_size: int) -> tuple[Tokenizer, list[Path]]:
-    """The tokenizer that was given, or else of the first place that holds one; and its files."""
-    if given is not None:
-        places = [given]
-    place = next((place for place in places if holds_tokenizer(place)), places[0])
-    if given is None and not holds_tokenizer(place):
-        raise ModelError(
-            f"{places[0]} has no tokenizer.json, nor another tokenizer that is known, so its ids mean nothing. "
-            f"Pass --tokenizer with the model's own"
-        )
-    return _read_tokenizer(place, vocab_size), _tokenizer_files(place)
-
-
-def _read_tokenizer(place: Path, vocab_size: int) -> Tokenizer:
-    if not place.exists():
-        raise ModelError(f"there is no tokenizer at {place}")
-    if place.is_dir():
-        _require_plain(place, ".")
-    if place.is_file() and place.suffix == ".bin":
-        return Llama2cTokenizer.read(place, vocab_size)
-    tokenizer = Tokenizer.load(place)
-    if tokenizer.vocab_size > vocab_size:
-        raise ModelError(
-            f"{place} has {tokenizer.vocab_size} ids, but the model knows {vocab_size}: they do not belong together. "
-            f"Pass --tokenizer with the model's own"
-        )
-    return tokenizer
+    own = read_tokenizer(place, model.config.vocab_size)
+    return LanguageModel(reference, model, own, (path, *tokenizer_files(place)))
 
 
 def _tokenizer_beside(path: Path, vocab_size: int) -> Path:
@@ -136,12 +81,3 @@ def _fits(path: Path, vocab_size: int) -> bool:
     except ModelError:
         return False
     return True
-
-
-def _tokenizer_files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    for names in TOKENIZERS:
-        if all((place / name).is_file() for name in names):
-            return [place / name for name in (*names, *_BESIDE) if (place / name).is_file()]
-    return []

@@ -16,7 +16,7 @@ from typing import Any
 
 from guiju.errors import GuijuError, ModelError
 from guiju.model.weights import INDEX, ONE_FILE, PICKLE, PICKLE_INDEX, read_index
-from guiju.providers.folders import TOKENIZERS, holds_tokenizer
+from guiju.providers.tokenizers import TOKENIZERS, holds_tokenizer
 from guiju.storage import require_free_space, sha256_file
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
