@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol, overload
 
@@ -18,6 +19,7 @@ from guiju.errors import ConfigError, ModelError, StorageError
 from guiju.model.building import AnyModel, build_model
 from guiju.model.config import ModelConfig
 from guiju.model.families import Family, Held, Tensors, config_for, config_from
+from guiju.model.generation_config import generation_fields, generation_names
 from guiju.model.transformer import Transformer
 from guiju.model.weights import INDEX, ONE_FILE, open_weights, read_json, write_weights
 from guiju.storage import write_json
@@ -89,6 +91,7 @@ def load_model(
         )
     stop_ids = _stop_ids(folder, data, config.vocab_size)
     family, config = config_from(data, stop_ids, str(folder / "config.json"))
+    config = replace(config, **generation_fields(folder, data, config))
     held = Held(open_weights(folder, pickles=pickles), family.prefix, family.older)
     layers = config.layers + (config.encoder_layers or 0)
     if layers > len(held.stored):
@@ -136,7 +139,7 @@ def save_model(
         raise StorageError(f"{folder} cannot be made: {problem.strerror}. Choose another folder") from None
     _write_tensors(folder, _their_tensors(model, family), max_shard_bytes)
     if model.config.head == "vocabulary" and model.config.kind != "encoder":
-        write_json(folder / "generation_config.json", {**ids, **padding})
+        write_json(folder / "generation_config.json", {**ids, **padding, **generation_names(model.config)})
     write_json(folder / "config.json", config)
     if tokenizer is not None:
         tokenizer.save(folder)
