@@ -158,6 +158,7 @@ class Family:
 
 ALWAYS_FREE = frozenset(
     {"vocab_size", "context", "width", "layers", "heads", "hidden", "dropout", "stop_ids", "pad_id", "start_id"}
+    | {"forced_first_id", "forced_last_id", "never_ids"}
 )
 """Our fields that every family can hold: sizes, and what steers no computation."""
 
