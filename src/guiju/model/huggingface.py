@@ -83,15 +83,14 @@ def load_model(
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json, so it is not a Hugging Face folder")
     data = read_json(folder / "config.json")
-    family, config = config_from(data, (), str(folder / "config.json"))
+    family, config = config_from(data, str(folder / "config.json"))
     if kind is not None and config.kind != kind:
         raise ModelError(
             f"{folder} holds an {config.kind} ({family.model_type}), but a {kind} is wanted: a model that goes on with "
             f"a text, such as GPT-2 or Llama"
         )
     stop_ids = _stop_ids(folder, data, config.vocab_size)
-    family, config = config_from(data, stop_ids, str(folder / "config.json"))
-    config = replace(config, **generation_fields(folder, data, config))
+    config = replace(config, stop_ids=stop_ids, **generation_fields(folder, data, config))
     held = Held(open_weights(folder, pickles=pickles), family.prefix, family.older)
     layers = config.layers + (config.encoder_layers or 0)
     if layers > len(held.stored):
@@ -232,6 +231,9 @@ def _their_tensors(model: AnyModel, family: Family) -> dict[str, Tensor]:
     for border in (*table.body, *table.head):
         name = prefix + border.theirs if border in table.body else border.theirs
         made[name] = border.to_theirs([model.get_parameter(ours).detach().float() for ours in border.ours])
+    if table.keeps_computed:
+        made.update({prefix + name: computed() for name, computed in table.computed.items()})
+    made.update({prefix + name: made[prefix + table.copies[name]] for name in table.kept_copies})
     return made
 
 
@@ -279,7 +281,7 @@ def _token_ids(config: ModelConfig, tokenizer: SavedTokenizer | None) -> tuple[d
     return ids, {"pad_token_id": stops[-1]} if stops and pad is None else {}
 
 
-def _stop_ids(folder: Path, config: dict[str, object], vocab_size: int) -> tuple[int, ...]:
+def _stop_ids(folder: Path, config: Mapping[str, object], vocab_size: int) -> tuple[int, ...]:
     """The ids that end a generation: generation_config.json's, or else config.json's."""
     given = config.get("eos_token_id")
     file = folder / "generation_config.json"

@@ -12,19 +12,22 @@ from typing import Any
 
 from guiju.errors import ConfigError, ModelError
 from guiju.model.config import ModelConfig
+from guiju.model.families.bart import BART, MARIAN, MBART, PEGASUS
 from guiju.model.families.bert import BERT, ROBERTA
-from guiju.model.families.border import Border, Family, Fields, Held, Tensors
+from guiju.model.families.border import Family, Fields, Held, Tensors
 from guiju.model.families.gpt2 import GPT2
 from guiju.model.families.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
+from guiju.model.families.t5 import T5
 
-__all__ = ["FAMILIES", "Border", "Family", "Held", "Tensors", "config_for", "config_from"]
+__all__ = ["FAMILIES", "Family", "Fields", "Held", "Tensors", "config_for", "config_from"]
 
-FAMILIES = {family.model_type: family for family in (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, PHI3, BERT, ROBERTA)}
+_ALL = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, PHI3, BERT, ROBERTA, MARIAN, PEGASUS, BART, MBART, T5)
+FAMILIES = {family.model_type: family for family in _ALL}
 """By their model_type. The first one that a shape fits is written."""
 
 
-def config_from(data: Mapping[str, Any], stop_ids: tuple[int, ...], where: str) -> tuple[Family, ModelConfig]:
-    """The family and the shape that a config.json states.
+def config_from(data: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
+    """The family and the shape that a config.json states, without the ids that end a text.
 
     Raises:
         ModelError: another family or class, remote code, a field missing or malformed, or one that this model does not
@@ -50,7 +53,7 @@ def config_from(data: Mapping[str, Any], stop_ids: tuple[int, ...], where: str) 
     try:
         config = family.read(given, head)
         pad_id = given.id("pad_token_id", None, config.vocab_size) if config.pad_id is None else config.pad_id
-        config = replace(config, stop_ids=stop_ids, pad_id=pad_id)
+        config = replace(config, pad_id=pad_id)
     except ConfigError as problem:
         raise ModelError(f"{where} states a shape that cannot be: {problem}") from None
     return family, config

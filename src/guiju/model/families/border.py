@@ -52,7 +52,11 @@ class Tensors:
     copies: Mapping[str, str] = field(default_factory=dict)
     """Another name under which a tensor may be kept as well, or alone -> the name in the table."""
     computed: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
-    """Tensors that are computed here, but that older versions kept -> what they must hold."""
+    """Tables that are computed here, but that files may keep -> what they must hold."""
+    keeps_computed: bool = False
+    """Whether they are written too."""
+    kept_copies: tuple[str, ...] = ()
+    """Names among `copies` that are written too, for readers that would not look for the other one."""
 
 
 class Held:
@@ -157,8 +161,8 @@ class Family:
 
 
 ALWAYS_FREE = frozenset(
-    {"vocab_size", "context", "width", "layers", "heads", "hidden", "dropout", "stop_ids", "pad_id", "start_id"}
-    | {"forced_first_id", "forced_last_id", "never_ids"}
+    {"vocab_size", "context", "width", "layers", "heads", "hidden", "dropout"}
+    | {"stop_ids", "pad_id", "start_id", "forced_first_id", "forced_last_id", "never_ids"}
 )
 """Our fields that every family can hold: sizes, and what steers no computation."""
 
