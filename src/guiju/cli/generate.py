@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from guiju.cli.loading import MODEL, AllowPickle, load_shown
-from guiju.cli.screen import print_json
+from guiju.cli.screen import print_json, table
+
+if TYPE_CHECKING:
+    from guiju.generation import Generation, Sequence, Work
+    from guiju.tokens import Tokenizer
 
 NAME = "generate"
 EXAMPLE = 'Example: guiju generate --model runs/quickstart --prompt "Once upon a time" --top-k 50 --seed 1'
@@ -31,6 +35,22 @@ def command(
     num_return_sequences: Annotated[int, typer.Option(help="how many continuations")] = 1,
     stop: Annotated[list[str] | None, typer.Option(help="end before this text; may be repeated")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="go on past the end of the text")] = False,
+    runner: Annotated[
+        str, typer.Option(help="what computes: auto, torch or openvino (auto: openvino where guiju[cpu] is installed)")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="of the weights: auto (the model's own), float32, bfloat16, int8 or int4")
+    ] = "auto",
+    record: Annotated[
+        bool, typer.Option("--record", help="the same bits as in any other batch; computed by torch")
+    ] = False,
+    logprobs: Annotated[
+        int | None, typer.Option(help="log-probability of each token, and so many of the likeliest beside it")
+    ] = None,
+    prompt_lookup: Annotated[
+        int,
+        typer.Option(help="guess so many tokens out of the text and check them at once: faster for copies, same text"),
+    ] = 0,
     allow_pickle: AllowPickle = False,
     json: Annotated[bool, typer.Option("--json", help="sequences with ids and finish reason as JSON")] = False,
 ) -> None:
@@ -50,23 +70,78 @@ def command(
         stop=tuple(stop or ()),
         ignore_eos=ignore_eos,
     )
+    options: dict[str, Any] = {
+        "runner": runner,
+        "precision": precision,
+        "record": record,
+        "logprobs": logprobs,
+        "prompt_lookup": prompt_lookup,
+    }
     language_model = load_shown(model, tokenizer, allow_pickle)
     if json:
-        sequences = language_model.generate(prompt, settings)
-        print_json(
-            {"sequences": [{"text": s.text, "ids": list(s.ids), "finish_reason": s.finish_reason} for s in sequences]}
-        )
+        print_json(_as_json(language_model.generate(prompt, settings, **options)))
         return
-    if num_return_sequences == 1:
-        begun = False
+    show = None if num_return_sequences > 1 else _Showing(prompt)
+    found = language_model.generate(prompt, settings, on_text=show, **options)
+    if show is not None:
+        typer.echo("" if show.begun else prompt)
+    for number, sequence in enumerate(found, start=1):
+        if show is None:
+            typer.echo(f"--- {number} ---\n{prompt}{sequence.text}")
+        if sequence.logprobs is not None:
+            typer.echo(_likelihoods(language_model.tokenizer, sequence))
+    typer.echo(_told(found.work), err=True)
 
-        def show(_: int, text: str) -> None:
-            nonlocal begun
-            typer.echo(text if begun else prompt + text, nl=False)
-            begun = True
 
-        language_model.generate(prompt, settings, on_text=show)
-        typer.echo("" if begun else prompt)
-        return
-    for number, sequence in enumerate(language_model.generate(prompt, settings), start=1):
-        typer.echo(f"--- {number} ---\n{prompt}{sequence.text}")
+class _Showing:
+    """Writes one sequence's text as it comes, behind its prompt."""
+
+    def __init__(self, prompt: str) -> None:
+        self.prompt, self.begun = prompt, False
+
+    def __call__(self, _: int, text: str) -> None:
+        typer.echo(text if self.begun else self.prompt + text, nl=False)
+        self.begun = True
+
+
+def _as_json(found: Generation[Sequence]) -> dict[str, Any]:
+    sequences = []
+    for sequence in found:
+        told: dict[str, Any] = {
+            "text": sequence.text,
+            "ids": list(sequence.ids),
+            "finish_reason": sequence.finish_reason,
+        }
+        if sequence.logprobs is not None:
+            told["logprobs"] = [
+                {"logprob": one.logprob, "top": [{"id": token, "logprob": value} for token, value in one.top]}
+                for one in sequence.logprobs
+            ]
+        sequences.append(told)
+    work: dict[str, Any] = {"runner": found.runner, "precision": found.precision}
+    if found.work.record:
+        work["record"] = True
+    if found.work.drafted:
+        work["acceptance"] = found.work.acceptance
+    return {"sequences": sequences, **work}
+
+
+def _likelihoods(tokenizer: Tokenizer, sequence: Sequence) -> str:
+    """A line for each token: its piece, its log-probability in nats, and the likeliest tokens with theirs."""
+
+    def piece(token: int) -> str:
+        return repr(tokenizer.decode([token]))
+
+    assert sequence.logprobs is not None
+    rows = [
+        [piece(token), f"{one.logprob:.3f}", *(f"{piece(other)} {value:.3f}" for other, value in one.top)]
+        for token, one in zip(sequence.ids, sequence.logprobs, strict=True)
+    ]
+    return table(rows)
+
+
+def _told(work: Work) -> str:
+    told = f"computed by {work.runner} in {work.precision}" + (", record mode" if work.record else "")
+    if work.acceptance is not None:
+        told += f"; {work.accepted} of {work.drafted} guessed tokens were right ({work.acceptance:.0%})"
+    return told

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from guiju.generation.runner import Chunk, Runner, open_runner
     from guiju.generation.sampling import Chooser
     from guiju.generation.scoring import Score, score, score_each, score_with, windows
-    from guiju.generation.settings import Precision, RunnerName, SamplingSettings
+    from guiju.generation.settings import Precision, RunnerName, SamplingSettings, require_known
     from guiju.generation.stream import TextStream
     from guiju.generation.tasks import Task, plan, prompt_ids, stop_ids
     from guiju.generation.texts import Text
@@ -31,7 +31,7 @@ _HOMES = {
     "runner": ("Chunk", "Runner", "open_runner"),
     "sampling": ("Chooser",),
     "scoring": ("Score", "score", "score_each", "score_with", "windows"),
-    "settings": ("Precision", "RunnerName", "SamplingSettings"),
+    "settings": ("Precision", "RunnerName", "SamplingSettings", "require_known"),
     "stream": ("TextStream",),
     "tasks": ("Task", "plan", "prompt_ids", "stop_ids"),
     "texts": ("Text",),
@@ -60,6 +60,7 @@ __all__ = [
     "open_runner",
     "plan",
     "prompt_ids",
+    "require_known",
     "score",
     "score_each",
     "score_with",

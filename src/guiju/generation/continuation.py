@@ -34,7 +34,7 @@ def generate(
     settings: SamplingSettings | None = None,
     on_text: OnText | None = None,
     *,
-    runner: Runner | None = None,
+    runner: Runner | Callable[[], Runner] | None = None,
     record: bool = False,
     logprobs: int | None = None,
     prompt_lookup: int = 0,
@@ -48,7 +48,8 @@ def generate(
     Args:
         on_text: is called with a sequence's number and a piece of its text as soon as it is certain: whole characters,
             no part of a stop text. Numbers count through: prompt x num_return_sequences + place among the prompt's.
-        runner: what computes (see open_runner); by default torch, in the model's own precision.
+        runner: what computes (see open_runner), or what opens it once nothing speaks against the wishes; by default
+            torch, in the model's own precision.
         record: an answer is bit for bit what its prompt has alone, however many there are. Slower for many.
         logprobs: give each token's log-probability, and so many of the likeliest ones' beside it.
         prompt_lookup: guess up to so many next tokens out of the text itself and check them at once: faster where the
@@ -63,11 +64,13 @@ def generate(
         raise ConfigError("prompts is one text; give a list of texts")
     settings = settings or SamplingSettings()
     _require_counts(settings, logprobs, prompt_lookup)
-    if record and runner is not None and runner.record_chunk is None:
-        raise ConfigError("record is asked for, but the runner given has no record mode; open it with record=True")
     tasks = plan(model, tokenizer, prompts, settings)
     if runner is None:
         runner = open_runner(model, runner="torch", record=record)
+    elif callable(runner):
+        runner = runner()
+    if record and runner.record_chunk is None:
+        raise ConfigError("record is asked for, but the runner given has no record mode; open it with record=True")
     for task in tasks:
         if task.source is not None:
             task.source.read_by(runner)

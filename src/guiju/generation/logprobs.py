@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,5 +25,5 @@ class TokenLogprob:
 def token_logprob(logits: Tensor, token: int, count: int) -> TokenLogprob:
     """Of a chosen token and the `count` likeliest, out of (vocab,) logits in float32."""
     logs = logits.log_softmax(dim=-1)
-    best = logs.topk(min(count, logs.numel()))
+    best = logs.topk(min(count, int((logs > -math.inf).sum())))  # what cannot come has none
     return TokenLogprob(float(logs[token]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)))

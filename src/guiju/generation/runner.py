@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from guiju.errors import ConfigError, ModelError
-from guiju.generation.settings import PRECISIONS, RUNNERS, Precision, RunnerName
+from guiju.generation.settings import Precision, RunnerName, require_known
 
 if TYPE_CHECKING:  # a runner that needs no torch is reached without it
     import torch
@@ -106,7 +106,7 @@ def open_runner(
         ConfigError: an unknown runner or precision, or two wishes that exclude each other.
         ModelError: the extra is not installed, or the memory holds no page.
     """
-    _require_known(runner, precision)
+    require_known(runner, precision)
     kind = str(model.embedding.weight.device if device is None else device)
     if runner == "openvino":
         _require_openvino(kind, record)
@@ -116,13 +116,6 @@ def open_runner(
     from guiju.generation.torch_runner import TorchRunner
 
     return TorchRunner(model, precision=precision, record=record, pages=pages, device=device)
-
-
-def _require_known(runner: str, precision: str) -> None:
-    if runner not in RUNNERS:
-        raise ConfigError(f"runner is {runner!r}; it can be {', '.join(RUNNERS)}")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
 
 
 def _require_openvino(device: str, record: bool) -> None:

@@ -189,6 +189,14 @@ class SamplingSettings:
             raise ConfigError(f"min_p is {self.min_p}; it must be between 0 and 1")
 
 
+def require_known(runner: str, precision: str) -> None:
+    """Raise ConfigError for the name of a runner or a precision that there is not."""
+    if runner not in RUNNERS:
+        raise ConfigError(f"runner is {runner!r}; it can be {', '.join(RUNNERS)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
+
+
 def _schema_text(schema: object) -> str:
     """A JSON schema as JSON text, its properties in the order that they have."""
 

@@ -25,11 +25,15 @@ def make_continuations(context: StageContext) -> StageResult:
     kept: list[dict[str, Any]] = []
     for number, prompt in enumerate(settings.prompts):
         context.reporter.progress(number, len(settings.prompts), f"continuing {prompt.text!r}")
-        [sequences] = generate(model, tokenizer, [prompt.text], settings.sampling)
+        # A record must come out again bit for bit, whatever is computed beside it.
+        found = generate(model, tokenizer, [prompt.text], settings.sampling, record=True)
+        [sequences] = found
         body = {
             "prompt": prompt.text,
             "language": prompt.language,
             "settings": to_mapping(settings.sampling),
+            "runner": found.runner,
+            "precision": found.precision,
             "sequences": [
                 {"text": s.text, "ids": list(s.ids), "finish_reason": s.finish_reason, "seed": s.seed}
                 for s in sequences

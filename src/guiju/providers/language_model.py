@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from guiju.errors import ConfigError
-from guiju.generation import SamplingSettings, Score, Sequence, generate, score, score_each
+from guiju.generation import (
+    Generation,
+    Precision,
+    Runner,
+    RunnerName,
+    SamplingSettings,
+    Score,
+    Sequence,
+    generate,
+    open_runner,
+    require_known,
+    score,
+    score_each,
+)
 from guiju.model import Transformer
 from guiju.storage import sha256_bytes, sha256_file
 from guiju.tokens import Tokenizer
@@ -29,6 +42,7 @@ class LanguageModel:
     """The files that it was read from."""
     downloads: tuple[Download, ...] = ()
     """What was fetched for it now, from where."""
+    _opened: dict[tuple[str, str, bool], Runner] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -43,8 +57,13 @@ class LanguageModel:
         settings: SamplingSettings | None = None,
         *,
         on_text: Callable[[int, str], None] | None = None,
+        runner: RunnerName = "auto",
+        precision: Precision = "auto",
+        record: bool = False,
+        logprobs: int | None = None,
+        prompt_lookup: int = 0,
         **sampling: Any,
-    ) -> list[Sequence]: ...
+    ) -> Generation[Sequence]: ...
 
     @overload
     def generate(
@@ -53,8 +72,13 @@ class LanguageModel:
         settings: SamplingSettings | None = None,
         *,
         on_text: Callable[[int, str], None] | None = None,
+        runner: RunnerName = "auto",
+        precision: Precision = "auto",
+        record: bool = False,
+        logprobs: int | None = None,
+        prompt_lookup: int = 0,
         **sampling: Any,
-    ) -> list[list[Sequence]]: ...
+    ) -> Generation[list[Sequence]]: ...
 
     def generate(
         self,
@@ -62,22 +86,48 @@ class LanguageModel:
         settings: SamplingSettings | None = None,
         *,
         on_text: Callable[[int, str], None] | None = None,
+        runner: RunnerName = "auto",
+        precision: Precision = "auto",
+        record: bool = False,
+        logprobs: int | None = None,
+        prompt_lookup: int = 0,
         **sampling: Any,
-    ) -> list[Sequence] | list[list[Sequence]]:
+    ) -> Generation[Sequence] | Generation[list[Sequence]]:
         """Continue a prompt, or each of several; `sampling` are fields of SamplingSettings, laid over `settings`.
 
+        What `record`, `logprobs` and `prompt_lookup` mean stands at guiju.generation.generate; `runner` and `precision`
+        at guiju.generation.open_runner. The runner stays open for the next call.
+
         Returns:
-            The sequences of one prompt, or a list of such for each of several.
+            The sequences of one prompt, or a list of such for each of several; the runner and its precision beside.
         """
+        require_known(runner, precision)
         try:
             settings = replace(settings or SamplingSettings(), **sampling)
         except TypeError:
             known = ", ".join(SamplingSettings.__dataclass_fields__)
             unknown = sorted(set(sampling) - set(SamplingSettings.__dataclass_fields__))
             raise ConfigError(f"generate knows no setting {', '.join(unknown)}; there are: {known}") from None
-        several = [prompts] if isinstance(prompts, str) else prompts
-        sequences = generate(self.model, self.tokenizer, several, settings, on_text)
-        return sequences[0] if isinstance(prompts, str) else sequences
+        found = generate(
+            self.model,
+            self.tokenizer,
+            [prompts] if isinstance(prompts, str) else prompts,
+            settings,
+            on_text,
+            runner=partial(self._runner, runner, precision, record),
+            record=record,
+            logprobs=logprobs,
+            prompt_lookup=prompt_lookup,
+        )
+        return Generation(found[0], found.work) if isinstance(prompts, str) else found
+
+    def _runner(self, runner: RunnerName, precision: Precision, record: bool) -> Runner:
+        """The runner of these wishes: the one that is open, or a new one in its place."""
+        wishes = (runner, precision, record)
+        if wishes not in self._opened:
+            self._opened.clear()  # first, so that two never take memory at the same time
+            self._opened[wishes] = open_runner(self.model, runner=runner, precision=precision, record=record)
+        return self._opened[wishes]
 
     def score(self, texts: Iterable[str]) -> list[Score]:
         """How likely the model finds each text: see guiju.generation.score."""
