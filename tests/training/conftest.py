@@ -15,6 +15,7 @@ import worlds
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     worlds.make_world(folder)
+    worlds.make_marked_world(folder)
     return folder
 
 

@@ -25,15 +25,35 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a pool of threads would not
 import safetensors.torch
 import torch
 import torch._dynamo  # every optimizer imports it: once here, not in each child
-from worlds import CONTEXT, make_batches, make_model, make_settings, open_side
+from worlds import (
+    CONTEXT,
+    EXAMPLES,
+    make_batches,
+    make_example_batches,
+    make_examples,
+    make_settings,
+    make_shape,
+    open_side,
+)
 
-from guiju.tokens import PackedBatches, Tokenizer
-from guiju.training import checkpoints, evaluate_bits_per_byte, moving, train
+from guiju.tokens import BucketedBatches, PackedBatches, Tokenizer
+from guiju.training import (
+    checkpoints,
+    evaluate_bits_per_byte,
+    evaluation_batches,
+    make_objective,
+    moving,
+    score_targets,
+    train,
+)
 
 STEPS = 30
 VARIANTS = {
     "dropout": ({"shape": "gpt2", "dropout": 0.1}, {"steps": STEPS, "checkpoint_every": 5, "evaluate_every": 7}),
     "accumulate": ({"shape": "llama"}, {"steps": STEPS, "accumulate": 2, "checkpoint_every": 6, "keep": 1}),
+    "masked": ({"shape": "bert", "dropout": 0.1}, {"steps": STEPS, "checkpoint_every": 5, "evaluate_every": 7}),
+    "pairs": ({"shape": "transformer", "dropout": 0.1}, {"steps": STEPS, "objective": "pairs", "checkpoint_every": 6}),
+    "spans": ({"shape": "t5"}, {"steps": STEPS, "accumulate": 2, "checkpoint_every": 5, "keep": 1}),
 }
 COMPARED = ("model.safetensors", "optimizer.safetensors", "state.json", "train_log.jsonl", "manifest.json")
 
@@ -96,9 +116,23 @@ def forget(what: str) -> None:
     if what == "generators":
         moving.restore_random = lambda *_: None
     elif what == "position":
-        PackedBatches.restore = lambda *_: None
+        PackedBatches.restore = BucketedBatches.restore = lambda *_: None
     elif what == "memory":
         moving.restore_optimizer = lambda *_: None
+
+
+def learning(world: Path, shape: str, settings, model) -> tuple:
+    """What a shape learns from, and its evaluation."""
+    if shape not in EXAMPLES:
+        tokenizer, held_out = Tokenizer.load(world / "tokenizer"), open_side(world, "validation")
+        sizes = tokenizer.bytes_per_token
+        evaluate = lambda model: evaluate_bits_per_byte(model, held_out, sizes, context=CONTEXT, max_rows=4)  # noqa: E731
+        return make_batches(world), evaluate
+    kind, objective = EXAMPLES[shape], make_objective(settings, model.config)
+    rows = evaluation_batches(make_examples(world, kind, "validation"), batch=4, max_rows=8)
+    return make_example_batches(
+        world, kind, batch=4
+    ), lambda model: score_targets(model, objective, rows, [1] * 300).bits_per_byte
 
 
 def live(
@@ -116,17 +150,14 @@ def live(
     torch.set_num_threads(1)
     shape, changes = VARIANTS[variant]
     counter = SaveCounter(kill_at) if kill_at is not None or count_to is not None else None
-    tokenizer, held_out = Tokenizer.load(world / "tokenizer"), open_side(world, "validation")
-
-    def evaluate(model):
-        return evaluate_bits_per_byte(model, held_out, tokenizer.bytes_per_token, context=CONTEXT, max_rows=4)
+    settings, model = make_settings(**changes), make_shape(**shape)
+    batches, evaluate = learning(world, shape["shape"], settings, model)
 
     def report(done: int, total: int, line: str) -> None:
         if steps_to is not None:
             os.write(steps_to, b".")
 
-    settings = make_settings(**changes)
-    train(make_model(**shape), make_batches(world), settings, folder=folder, evaluate=evaluate, report=report)
+    train(model, batches, settings, folder=folder, evaluate=evaluate, report=report)
     if counter is not None and count_to is not None:
         os.write(count_to, str(counter.points).encode())
 
@@ -157,10 +188,11 @@ def digest(folder: Path) -> str:
 class Harness:
     """References of each variant, and trials against them."""
 
-    def __init__(self, world: Path, folder: Path, forgotten: str = "") -> None:
+    def __init__(self, world: Path, folder: Path, forgotten: str = "", variants: str = "dropout,accumulate") -> None:
         self.world, self.folder, self.forgotten = world, folder, forgotten.split(",")
+        self.variants = variants.split(",")
         self.reference: dict[str, tuple[str, float, int]] = {}
-        for variant in VARIANTS:
+        for variant in self.variants:
             reader, writer = os.pipe()
             place = folder / f"reference-{variant}"
             started = time.perf_counter()
@@ -174,7 +206,7 @@ class Harness:
     def trial(self, number: int, seed: int, kills: int, inside: bool) -> dict:
         """A run that is killed `kills` times; whether it ended as the undisturbed one."""
         draw = random.Random(f"{seed}-{number}")
-        variant = draw.choice(list(VARIANTS))
+        variant = draw.choice(self.variants)
         expected, seconds, points = self.reference[variant]
         place = self.folder / f"trial-{number}"
         done, lives, where = 0, 0, []
@@ -238,8 +270,9 @@ def main() -> None:
     parser.add_argument("--triple", type=int, default=0, help="runs killed three times")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--forget", default="", help="what the last life of the trials does not restore, in turn")
+    parser.add_argument("--variants", default="dropout,accumulate", help="what is trained")
     arguments = parser.parse_args()
-    harness = Harness(arguments.world, arguments.folder, arguments.forget)
+    harness = Harness(arguments.world, arguments.folder, arguments.forget, arguments.variants)
     for number in range(arguments.single + arguments.triple):
         kills = 1 if number < arguments.single else 3
         print(json.dumps(harness.trial(number, arguments.seed, kills, inside=number % 4 == 0)), flush=True)

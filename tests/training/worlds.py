@@ -8,10 +8,26 @@ from pathlib import Path
 
 import torch
 
-from guiju.model import Transformer, gpt2_config, llama_config
+from guiju.model import (
+    AnyModel,
+    Transformer,
+    bart_config,
+    bert_config,
+    build_model,
+    gpt2_config,
+    llama_config,
+    t5_config,
+    transformer_config,
+)
 from guiju.tokens import (
     Batch,
+    BucketedBatches,
+    Examples,
+    Marks,
+    MaskedExamples,
     PackedBatches,
+    PairExamples,
+    SpanExamples,
     TokenData,
     Tokenizer,
     TokenizerSettings,
@@ -48,6 +64,72 @@ def make_world(folder: Path) -> Tokenizer:
     held_out = make_texts(25, seed=1)
     write_shards([(f"v{n}", text) for n, text in enumerate(held_out)], tokenizer, folder / "validation")
     return tokenizer
+
+
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(6))
+SPECIAL = ("<|endoftext|>", "<pad>", "<mask>", *SENTINELS)
+MARKED = "marked"
+CONFIGS = {
+    "gpt2": gpt2_config,
+    "llama": llama_config,
+    "bert": bert_config,
+    "transformer": transformer_config,
+    "bart": bart_config,
+    "t5": t5_config,
+}
+EXAMPLES = {"bert": "masked", "transformer": "pairs", "bart": "spans", "t5": "spans"}
+
+
+def make_chains(count: int, seed: int) -> list[str]:
+    """Texts in which the word before gives each one away, and so does the word after."""
+    draw = random.Random(seed)
+    starts = [(draw.randrange(len(WORDS)), draw.randint(6, 14)) for _ in range(count)]
+    return [" ".join(WORDS[(first + n) % len(WORDS)] for n in range(length)) for first, length in starts]
+
+
+def make_marked_world(folder: Path) -> None:
+    """Write what encoders and encoder-decoders learn from: text, and pairs whose target is the source in a cipher."""
+    tokenizer = train_tokenizer(
+        make_texts(150, seed=0),
+        TokenizerSettings(vocab_size=300, special_tokens=SPECIAL),
+        folder / MARKED / "tokenizer",
+    )
+    for side, count, seed in (("train", 200, 0), ("validation", 30, 1)):
+        texts = make_chains(count, seed)
+        write_shards([(f"{side}{n}", text) for n, text in enumerate(texts)], tokenizer, folder / MARKED / side)
+        draw = random.Random(seed)
+        words = [[draw.randrange(len(WORDS)) for _ in range(draw.randint(3, 6))] for _ in range(4 * count)]
+        for part, step in (("sources", 0), ("targets", 1)):
+            made = [
+                (f"{side}{n}", " ".join(WORDS[(word + step) % len(WORDS)] for word in each))
+                for n, each in enumerate(words)
+            ]
+            write_shards(made, tokenizer, folder / MARKED / f"{side}-{part}")
+
+
+def marks() -> Marks:
+    return Marks(start=0, end=0, pad=1, mask=2, sentinels=tuple(range(3, 9)), special=frozenset(range(len(SPECIAL))))
+
+
+def make_examples(folder: Path, kind: str, side: str = "train", context: int = CONTEXT) -> Examples:
+    """Masked, spans or pairs."""
+    place = folder / MARKED
+    if kind == "pairs":
+        sources, targets = (open_side(place, f"{side}-{part}") for part in ("sources", "targets"))
+        return PairExamples(sources, targets, marks(), context=context)
+    make = MaskedExamples if kind == "masked" else SpanExamples
+    return make(open_side(place, side), marks(), context=context)
+
+
+def make_example_batches(folder: Path, kind: str, batch: int = 8, seed: int = 3) -> BucketedBatches:
+    return BucketedBatches(make_examples(folder, kind), batch=batch, seed=seed)
+
+
+def make_shape(shape: str, **changes: object) -> AnyModel:
+    """A tiny model of any shape."""
+    torch.manual_seed(7)
+    sizes = {"vocab_size": 300, "context": CONTEXT, "width": 32, "layers": 2, "heads": 2, **changes}
+    return build_model(CONFIGS[shape](**sizes))
 
 
 def open_side(folder: Path, side: str) -> TokenData:

@@ -49,13 +49,7 @@ def ngram_baselines(train: TokenData, validation: TokenData, bytes_per_token: Se
     Raises:
         DataError: there are fewer than two training documents, or no validation text.
     """
-    if train.documents < 2:
-        raise DataError(
-            f"the training side holds {train.documents} document; two are needed to fit a baseline's shares"
-        )
-    stream = train.read(0, min(train.tokens, MAX_TOKENS))
-    ends = np.flatnonzero(stream == train.index.end_of_text) + 1
-    cut = int(ends[max(0, min(int(len(ends) * (1 - HELD_OUT_SHARE)), len(ends) - 2))])
+    stream, cut = _counted_stream(train)
     vocabulary, end = train.index.vocab_size, train.index.end_of_text
     fitting, held_out = _Counts(stream[:cut], vocabulary, end), stream[cut:]
     pair, single, uniform = fitting.chances(held_out)
@@ -85,6 +79,29 @@ def ngram_baselines(train: TokenData, validation: TokenData, bytes_per_token: Se
     )
 
 
+def unigram_chances(train: TokenData, bytes_per_token: Sequence[int]) -> Chances:
+    """(vocab,) How likely each token is, by its frequency in the training text; marks, which stand for no text, are
+    not counted. The share of an even chance is fitted on the last tenth of the documents.
+
+    Raises:
+        DataError: there are fewer than two training documents, or no token of text.
+    """
+    stream, cut = _counted_stream(train)
+    text = np.asarray(bytes_per_token) > 0
+    parts = [part[text[part]] for part in (stream[:cut], stream[cut:])]
+    if not all(map(len, parts)):
+        raise DataError("the training side holds too little text to count its tokens; bring more")
+    even = text / text.sum()
+
+    def shares(ids: Ids) -> Chances:
+        return np.bincount(ids, minlength=len(text)) / len(ids)
+
+    counted = shares(parts[0])
+    weights = _fit([counted[parts[1]], even[parts[1]]])
+    chances: Chances = weights[0] * shares(np.concatenate(parts)) + weights[1] * even
+    return chances
+
+
 def xz_bits_per_byte(texts: Iterable[str]) -> float:
     """Bits a byte of the texts takes when xz at its strongest packs them alone, without having seen any other text.
 
@@ -100,6 +117,17 @@ def xz_bits_per_byte(texts: Iterable[str]) -> float:
     if total == 0:
         raise DataError("there is no text to pack; hold out more documents")
     return 8 * (packed + len(packer.flush())) / total
+
+
+def _counted_stream(train: TokenData) -> tuple[Ids, int]:
+    """The tokens that are counted, and where their last tenth of documents begins, on which shares are fitted."""
+    if train.documents < 2:
+        raise DataError(
+            f"the training side holds {train.documents} document; two are needed to fit a baseline's shares"
+        )
+    stream = train.read(0, min(train.tokens, MAX_TOKENS))
+    ends = np.flatnonzero(stream == train.index.end_of_text) + 1
+    return stream, int(ends[max(0, min(int(len(ends) * (1 - HELD_OUT_SHARE)), len(ends) - 2))])
 
 
 class _Counts:

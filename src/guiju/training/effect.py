@@ -9,7 +9,7 @@ from guiju.errors import TrainingError
 from guiju.training.optimizer import trainable
 
 WATCHED_UPDATES = 5
-"""Updates after which every trainable weight must have had a gradient, and some weight must have moved."""
+"""Updates after which every trainable weight must have had a gradient, and each part of the model must have moved."""
 
 
 class EffectCheck:
@@ -54,12 +54,36 @@ class EffectCheck:
                 f"no weight moved in {self._updates} updates: training does nothing. Check that the loss depends on "
                 "the weights, and raise training.learning_rate."
             )
+        if self.done and (still := self._parts_that_did_not_move()):
+            raise TrainingError(
+                f"no weight of {', '.join(still)} moved in {self._updates} updates, while others did: that part of the "
+                "model does not learn. Freeze it if that is meant (requires_grad_(False)); else look what keeps the "
+                "optimizer from it"
+            )
         if self._without_gradient and self.done:
             names = ", ".join(sorted(self._without_gradient))
             raise TrainingError(
                 f"no gradient reached {names} in {self._updates} updates, so training leaves it as it is. "
                 "Freeze it if that is meant (requires_grad_(False)); else the loss does not depend on it."
             )
+
+    def _parts_that_did_not_move(self) -> list[str]:
+        """Modules (an attention, an MLP, an embedding) none of whose matrices moved although gradients reached them.
+
+        Vectors are left out: a norm's 1 takes a larger step to move than a warm-up's first ones.
+        """
+        moved: dict[str, bool] = {}
+        for name, before in self._before.items():
+            if self._weights[name].ndim >= 2 and name not in self._without_gradient:
+                part = _part(name)
+                moved[part] = moved.get(part, False) or _fingerprint(self._weights[name]) != before
+        return sorted(part for part, any_moved in moved.items() if not any_moved)
+
+
+def _part(name: str) -> str:
+    """The module that a weight belongs to: "layers.0.attention" for layers.0.attention.to_query.weight."""
+    parts = name.split(".")
+    return ".".join(parts[:-2]) or parts[0]
 
 
 def _fingerprint(weight: Tensor) -> int:
