@@ -10,7 +10,7 @@ import os
 import struct
 from dataclasses import fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 import torch
@@ -166,7 +166,7 @@ def _read(
     return [(f"{name.format(layer)}.weight", weight.clone()) for layer, weight in enumerate(weights)]
 
 
-def _write(file: BinaryIO, values: Tensor) -> None:
+def _write(file: IO[bytes], values: Tensor) -> None:
     file.write(values.detach().cpu().float().contiguous().numpy().astype("<f4", copy=False).data)
 
 
