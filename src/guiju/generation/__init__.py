@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from guiju.generation.engine import Engine
     from guiju.generation.logprobs import TokenLogprob
     from guiju.generation.requests import Handle, Request
+    from guiju.generation.restriction import Restriction
     from guiju.generation.result import Generation, Sequence, Work
     from guiju.generation.runner import Chunk, Runner, open_runner
     from guiju.generation.sampling import Chooser
     from guiju.generation.scoring import Score, score, score_each, score_with, windows
-    from guiju.generation.settings import Precision, RunnerName, SamplingSettings, require_known
+    from guiju.generation.settings import MAX_LOGPROBS, Precision, RunnerName, SamplingSettings, require_known
     from guiju.generation.stream import TextStream
     from guiju.generation.tasks import Task, plan, prompt_ids, stop_ids
     from guiju.generation.texts import Text
@@ -28,10 +29,11 @@ _HOMES = {
     "logprobs": ("TokenLogprob",),
     "requests": ("Handle", "Request"),
     "result": ("Generation", "Sequence", "Work"),
+    "restriction": ("Restriction",),
     "runner": ("Chunk", "Runner", "open_runner"),
     "sampling": ("Chooser",),
     "scoring": ("Score", "score", "score_each", "score_with", "windows"),
-    "settings": ("Precision", "RunnerName", "SamplingSettings", "require_known"),
+    "settings": ("MAX_LOGPROBS", "Precision", "RunnerName", "SamplingSettings", "require_known"),
     "stream": ("TextStream",),
     "tasks": ("Task", "plan", "prompt_ids", "stop_ids"),
     "texts": ("Text",),
@@ -39,6 +41,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "MAX_LOGPROBS",
     "Chooser",
     "Chunk",
     "Engine",
@@ -46,6 +49,7 @@ __all__ = [
     "Handle",
     "Precision",
     "Request",
+    "Restriction",
     "Runner",
     "RunnerName",
     "SamplingSettings",
