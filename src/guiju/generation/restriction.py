@@ -33,9 +33,9 @@ class Forced:
 
     def at(self, place: int) -> int | None:
         """The only id that may stand at a place, counted from 0; None where it is free."""
-        if place == 0 and self.first is not None:
-            return self.first
-        return self.last if place == self.limit - 1 else None
+        if place == self.limit - 1 and self.last is not None:
+            return self.last
+        return self.first if place == 0 else None
 
 
 class Restriction:

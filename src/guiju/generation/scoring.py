@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from guiju.errors import DataError
+from guiju.errors import DataError, ModelError
 from guiju.generation.tasks import require_fit
 
 if TYPE_CHECKING:
@@ -46,7 +46,17 @@ def score(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> lis
 
 
 def score_each(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:
-    """The same, one by one as they are asked for."""
+    """The same, one by one as they are asked for.
+
+    Raises:
+        ModelError: also where the model is no decoder.
+    """
+    if model.config.kind != "decoder":
+        why = {
+            "encoder": "reads texts whole, and has no probability of a next token",
+            "encoder-decoder": "has a probability of a text only beside its source, and a text to score comes alone",
+        }[model.config.kind]
+        raise ModelError(f"the model is an {model.config.kind}: it {why}. Score with a decoder")
     require_fit(model, tokenizer)
     yield from score_with(partial(_nll_nats, model), tokenizer, texts)
 
