@@ -156,7 +156,11 @@ def plan_training(
     steps: int,
     batch: int,
     length: int,
+    source: int = 0,
+    predicted: int | None = None,
     accumulate: int = 1,
+    flops: float | None = None,
+    tokens: int | None = None,
     calibration: Calibration | None = None,
     peak_flops: float | None = None,
     utilization: float = 0.4,
@@ -174,7 +178,10 @@ def plan_training(
     """The forecast for training a model of a known shape on this machine.
 
     Args:
-        length: tokens a row.
+        length: tokens a row; where rows differ, of the longest.
+        source: tokens of a row's source, beside an encoder.
+        predicted: tokens of a batch that have logits; every token by default.
+        flops, tokens: in all, where batches differ in size, counted by the caller.
         calibration: time of a whole update of `accumulate` passes, measured here; the best base for a forecast.
         peak_flops: matrix peak of this machine; with `utilization` it stands in for a calibration.
         cores: that compute all along.
@@ -185,8 +192,16 @@ def plan_training(
     _require_positive(steps=steps, batch=batch, length=length, accumulate=accumulate, cores=cores)
     _require_positive(watts_per_core=watts_per_core)
     _require_settings(utilization, pue, price_per_hour)
-    counted = training_flops(shape, batch, length, activation_checkpointing=activation_checkpointing)
-    flops = float(counted.total * accumulate * steps)
+    if flops is None:
+        counted = training_flops(
+            shape,
+            batch,
+            length,
+            source=source,
+            predicted=predicted,
+            activation_checkpointing=activation_checkpointing,
+        )
+        flops = float(counted.total * accumulate * steps)
     if calibration is not None:
         seconds = calibration.seconds(steps)
         reached = None if not peak_flops or not seconds else flops / seconds / peak_flops
@@ -197,7 +212,15 @@ def plan_training(
         basis = f"{utilization:.0%} of the matrix peak measured here ({peak_flops / 1e9:.3g} GFLOP/s) is reached"
     else:
         raise ConfigError("there is nothing to tell the time by: give a calibration, or the machine's peak_flops")
-    memory = training_memory(shape, batch, length, dtype=dtype, activation_checkpointing=activation_checkpointing)
+    memory = training_memory(
+        shape,
+        batch,
+        length,
+        source=source,
+        predicted=predicted,
+        dtype=dtype,
+        activation_checkpointing=activation_checkpointing,
+    )
     region = find_grid(grid)
     kwh = seconds * cores * watts_per_core / JOULES_PER_KWH * pue
     hours = seconds / 3600
@@ -211,7 +234,7 @@ def plan_training(
         assumptions.insert(3, f"the building takes {pue:g} times what the machine takes (PUE)")
     return Plan(
         parameters=parameters(shape).total,
-        tokens=steps * accumulate * batch * length,
+        tokens=steps * accumulate * batch * (length + source) if tokens is None else tokens,
         flops=flops,
         device=device,
         count=1,
