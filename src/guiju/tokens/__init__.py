@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from guiju.tokens.batches import IGNORED, Batch, PackedBatches, read_rows, row_count
     from guiju.tokens.bucketed import BatchSize, BucketedBatches, Examples, fixed_batches
+    from guiju.tokens.learning import TokenizerSettings, train_tokenizer
     from guiju.tokens.llama2c import Llama2cTokenizer
     from guiju.tokens.masked import MaskedExamples
     from guiju.tokens.pairs import PairExamples
     from guiju.tokens.pieces import Marks
+    from guiju.tokens.reading import tokenizer_files
     from guiju.tokens.shards import Shard, ShardIndex, TokenData, write_shards
     from guiju.tokens.spans import SpanExamples, sentinels_needed
-    from guiju.tokens.tokenizer import END_OF_TEXT, Tokenizer, TokenizerSettings, train_tokenizer
+    from guiju.tokens.tokenizer import END_OF_TEXT, Tokenizer
 
 _HOMES = {
     "batches": ("IGNORED", "Batch", "PackedBatches", "read_rows", "row_count"),
@@ -28,7 +30,9 @@ _HOMES = {
     "pieces": ("Marks",),
     "shards": ("Shard", "ShardIndex", "TokenData", "write_shards"),
     "spans": ("SpanExamples", "sentinels_needed"),
-    "tokenizer": ("END_OF_TEXT", "Tokenizer", "TokenizerSettings", "train_tokenizer"),
+    "learning": ("TokenizerSettings", "train_tokenizer"),
+    "tokenizer": ("END_OF_TEXT", "Tokenizer"),
+    "reading": ("tokenizer_files",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -54,6 +58,7 @@ __all__ = [
     "read_rows",
     "row_count",
     "sentinels_needed",
+    "tokenizer_files",
     "train_tokenizer",
     "write_shards",
 ]

@@ -5,7 +5,6 @@ Source: https://github.com/karpathy/llama2.c, `encode` and `decode` in run.c, an
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 import operator
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guiju.errors import DataError, ModelError
+from guiju.tokens.merging import merge_best_first, ranked_merges
 from guiju.tokens.tokenizer import Tokenizer
 
 UNKNOWN, BOS, EOS = 0, 1, 2  # fixed in llama2.c
@@ -67,7 +67,10 @@ class Llama2cTokenizer(Tokenizer):
             (json.dumps(layout, ensure_ascii=False, indent=1) + "\n").encode(),
             {"bos_token": _NAMES[BOS], "eos_token": _NAMES[EOS], "unk_token": _NAMES[UNKNOWN]},
         )
-        self._pieces = raw  # exact, where a piece that is no UTF-8 has only a stand-in in tokenizer.json
+        self._pieces, self._firsts = (
+            raw,
+            [piece.removeprefix(b" ") if self.adds_space else piece for piece in raw],
+        )  # exact, where a piece that is no UTF-8 has only a stand-in in tokenizer.json
 
     @classmethod
     def read(cls, path: Path, vocab_size: int | None = None) -> Llama2cTokenizer:
@@ -113,45 +116,14 @@ class Llama2cTokenizer(Tokenizer):
                 tokens += [self._byte_ids[byte] for byte in data]
             else:
                 tokens.append(UNKNOWN)
-        return self._merge(tokens)
+        return merge_best_first(tokens, self._joined)
 
-    def _merge(self, tokens: list[int]) -> list[int]:
-        """Merge the adjacent pair of the highest score, leftmost on ties, until no pair is a piece.
-
-        A heap of candidates over a linked list: run.c looks through all pairs before each merge, which takes
-        quadratic time.
-        """
-        after = [*range(1, len(tokens)), -1]
-        before = [*range(-1, len(tokens) - 1)]
-        alive = list(tokens)  # -1 where a token was merged into the one before it
-        heap: list[tuple[float, int, int, int, int]] = []
-
-        def offer(left: int, right: int) -> None:
-            joined = self._joined(alive[left], alive[right])
-            if joined is not None:
-                heapq.heappush(heap, (-self._scores[joined], left, alive[left], alive[right], joined))
-
-        for left in range(len(tokens) - 1):
-            offer(left, left + 1)
-        while heap:
-            _, left, left_token, right_token, joined = heapq.heappop(heap)
-            right = after[left]
-            if alive[left] != left_token or right < 0 or alive[right] != right_token:
-                continue  # one of the two was merged meanwhile
-            alive[left], alive[right] = joined, -1
-            after[left] = after[right]
-            if after[left] >= 0:
-                before[after[left]] = left
-                offer(left, after[left])
-            if before[left] >= 0:
-                offer(before[left], left)
-        return [token for token in alive if token >= 0]
-
-    def _joined(self, left: int, right: int) -> int | None:
+    def _joined(self, left: int, right: int) -> tuple[float, int] | None:
         mergeable = self._ids.get
         if mergeable(self._pieces[left]) != left or mergeable(self._pieces[right]) != right:
             return None
-        return mergeable(self._pieces[left] + self._pieces[right])
+        joined = mergeable(self._pieces[left] + self._pieces[right])
+        return None if joined is None else (self._scores[joined], joined)
 
 
 def read_entries(path: Path) -> list[tuple[float, bytes]]:
@@ -219,7 +191,7 @@ def _layout(
             "byte_fallback": bool(byte_ids),
             "ignore_merges": False,
             "vocab": vocabulary,
-            "merges": _merges(texts, scores),
+            "merges": ranked_merges(texts, scores),
         },
     }
 
@@ -245,35 +217,3 @@ def _texts(
         if token not in named:  # there twice, or no UTF-8: no text encodes to it
             vocabulary[f"<piece {token}>"] = token
     return texts, dict(sorted(vocabulary.items(), key=lambda item: item[1]))
-
-
-def _merges(texts: dict[int, str], scores: Sequence[float]) -> list[list[str]]:
-    """Pairs in the order of their rank.
-
-    BPE merges by the rank of a pair, run.c by the score of what it becomes. So each way to split a piece is a merge,
-    ranked by the piece's score. That gives the same ids but for two cases: pieces of equal score, which run.c merges
-    leftmost first; and runs of one unit (such as "aaaa") that can be split in several ways which overlap in the text.
-    """
-    known = set(texts.values())
-    ranked: list[tuple[float, int, int, list[str]]] = []
-    for token, text in texts.items():
-        for order, split in enumerate(_splits(text)):
-            if text[:split] in known and text[split:] in known:
-                ranked.append((-scores[token], token, order, [text[:split], text[split:]]))
-    return [pair for *_, pair in sorted(ranked)]
-
-
-def _splits(text: str) -> list[int]:
-    """Where to split a piece in two, in the order that merges leftmost first where two splits overlap in a text.
-
-    Splits k and n - k overlap in "left middle right" where the middle begins with one and ends with the other: the
-    longer border of the text decides which of them is the left one.
-    """
-    size = len(text)
-
-    def rank(split: int) -> tuple[int, int]:
-        short = min(split, size - split)
-        leftmost_is_short = text[: size - short] == text[short:]
-        return short, int((split == short) != leftmost_is_short)
-
-    return sorted(range(1, size), key=rank)
