@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from guiju.errors import ModelError
 
@@ -41,7 +41,7 @@ def load(reference: str | Path, tokenizer: str | Path | None = None, *, pickles:
     if reference.startswith("tf:"):
         from guiju.providers.tensorflow import load_tensorflow
 
-        return load_tensorflow(reference, given)
+        return cast("LanguageModel", load_tensorflow(reference, given))  # torch stays out of the process
     from guiju.providers.folders import load_local
 
     return load_local(reference, Path(reference), given, pickles=pickles)
