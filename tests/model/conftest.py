@@ -6,25 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from guiju.model import Transformer, gpt2_config, llama_config
+
 sys.path.insert(0, str(Path(__file__).parent))
 
-from guiju.model import ModelConfig, Transformer, gpt2_config, llama_config
+from foreign_models import lively
 
 SHAPES = {
     "gpt2": gpt2_config(vocab_size=97, context=80, width=32, layers=3, heads=4),
     "llama": llama_config(vocab_size=97, context=80, width=32, layers=3, heads=4),
     "llama-grouped": llama_config(vocab_size=97, context=80, width=32, layers=3, heads=4, kv_heads=2, tied=True),
 }
-
-
-def lively(config: ModelConfig, seed: int = 0) -> Transformer:
-    """A model whose weights are large enough for its logits to differ by whole numbers: tolerances mean something."""
-    torch.manual_seed(seed)
-    model = Transformer(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.15)
-    return model.eval()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,4 +1,4 @@
-"""Tiny random models of transformers, of every family that is read and written."""
+"""Tiny random models: ours, and those of transformers of every family that is read and written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 import transformers
+
+from guiju.model import ModelConfig, build_model
 
 VOCABULARY, CONTEXT = 97, 80
 
@@ -47,3 +49,13 @@ def padding(lengths: list[int], length: int, left: bool = False) -> torch.Tensor
     places = torch.arange(length)
     real = places < torch.tensor(lengths)[:, None]
     return real.flip(1) if left else real
+
+
+def lively(config: ModelConfig, seed: int = 0) -> Any:
+    """A model whose weights are large enough for its logits to differ by whole numbers: tolerances mean something."""
+    torch.manual_seed(seed)
+    model = build_model(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.15)
+    return model.eval()
