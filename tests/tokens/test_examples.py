@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def marked(texts):
 @pytest.fixture(scope="module")
 def marks(marked):
     assert marked.special_ids == frozenset(range(len(SPECIAL)))
-    return Marks(start=0, end=0, pad=1, mask=2, sentinels=tuple(range(3, 11)), special=marked.special_ids)
+    around = {"before": (0,), "after": (0,)}
+    return Marks(start=0, end=0, pad=1, mask=2, sentinels=tuple(range(3, 11)), special=marked.special_ids, **around)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +193,7 @@ def test_masked_rows_hold_the_text_between_its_marks_and_only_targets_are_change
     for place, row in enumerate(range(4)):
         start, length = int(masked.pieces.starts[row]), int(masked.pieces.lengths[row])
         text = data.read(start, start + length).tolist()
-        expected = [marks.start, *text, marks.end]
+        expected = [0, *text, 0]
         assert whole[place].tolist() == expected + [marks.pad] * (batch.ids.size(1) - len(expected))
     lengths = masked.lengths[:4].tolist()
     real = torch.tensor([[place < length for place in range(batch.ids.size(1))] for length in lengths])
@@ -264,7 +266,7 @@ def test_without_a_mask_token_there_is_no_masking(data):
 
 
 def test_data_in_which_nothing_can_be_predicted_is_an_error(data, marks):
-    blind = MaskedExamples(data, Marks(start=0, end=0, pad=1, mask=2, special=frozenset(range(399))), context=CONTEXT)
+    blind = MaskedExamples(data, replace(marks, special=frozenset(range(399))), context=CONTEXT)
     blind._special[:] = True
     with pytest.raises(DataError, match="no row of the data has anything to predict"):
         BucketedBatches(blind, batch=4, seed=0).next()
@@ -275,7 +277,7 @@ def test_data_in_which_nothing_can_be_predicted_is_an_error(data, marks):
 
 def put_back(source: list[int], target: list[int], marks: Marks) -> list[int]:
     """The text of a source whose sentinels are replaced by what the target gives for them."""
-    assert source[-1] == target[-1] == marks.end
+    assert source[0] == source[-1] == target[-1] == marks.end
     runs: dict[int, list[int]] = {}
     for token in target[:-1]:
         if token in marks.sentinels:
@@ -286,7 +288,7 @@ def put_back(source: list[int], target: list[int], marks: Marks) -> list[int]:
     assert [token for token in source if token in marks.sentinels] == list(runs)[:-1]
     assert runs.popitem()[1] == []  # the last sentinel closes
     assert all(runs.values())
-    return [back for token in source[:-1] for back in runs.get(token, [token])]
+    return [back for token in source[1:-1] for back in runs.get(token, [token])]
 
 
 def own(row: torch.Tensor, padding: torch.Tensor | None, place: int) -> list[int]:
@@ -304,10 +306,10 @@ def test_a_source_with_its_target_put_back_is_the_text(spans, data, marks):
             assert own(batch.ids[place], batch.padding, place) == [marks.start, *target[:-1]]
             text = data.read(begin, begin + length).tolist()
             assert put_back(source, target, marks) == text
-            assert source[0] not in marks.sentinels
+            assert source[1] not in marks.sentinels
             assert source[-2] not in marks.sentinels  # text stands before the first run and after the last
             cut, runs = run_counts(length)
-            assert (len(source), len(target)) == (source_length(length), target_length(length))
+            assert (len(source), len(target)) == (source_length(length, 2), target_length(length))
             assert len(target) == cut + runs + 2
 
 
@@ -333,19 +335,21 @@ def test_runs_fall_anywhere_and_otherwise_in_each_epoch(spans):
 
 def test_too_few_sentinels_are_named_with_the_way_out(data, marks):
     assert sentinels_needed(CONTEXT) == 3
-    few = Marks(start=0, end=0, pad=1, mask=2, sentinels=(3, 4), special=marks.special)
+    few = replace(marks, sentinels=(3, 4))
     with pytest.raises(ConfigError, match=r"2 sentinels, but rows of 40 tokens take 3.*<extra_id_0>"):
         SpanExamples(data, few, context=CONTEXT)
-    with pytest.raises(ConfigError, match="context is 7"):
-        SpanExamples(data, marks, context=7)
+    with pytest.raises(ConfigError, match="context is 9"):
+        SpanExamples(data, marks, context=9)
+    with pytest.raises(ConfigError, match="context is 3"):
+        MaskedExamples(data, marks, context=3)
 
 
 @pytest.mark.parametrize("context", [8, 40, 128, 509])
 def test_the_longest_piece_fills_the_context_and_no_longer_one_would_fit(context):
     from guiju.tokens.spans import _longest
 
-    longest = _longest(context)
-    assert source_length(longest) <= context < source_length(longest + 1)
+    longest = _longest(context, 1)
+    assert source_length(longest, 1) <= context < source_length(longest + 1, 1)
     assert all(target_length(length) <= context for length in range(4, longest + 1))
     assert all(
         max(run_counts(length)[1] + 1 for length in range(4, longest + 1)) <= sentinels_needed(context) for _ in "a"
@@ -361,7 +365,7 @@ def test_pairs_stay_together_and_the_decoder_reads_what_comes_before_each_target
     for place, row in enumerate(numbers):
         words = texts[pairs.documents[row]].split()[:10]
         source, target = own(batch.source[place], batch.source_padding, place), batch.targets[place]
-        assert source == [*marked.encode(" ".join(words)), marks.end]
+        assert source == [0, *marked.encode(" ".join(words)), 0]
         target = target[target != IGNORED].tolist()
         assert target == [*marked.encode(" ".join(words[::-1])), marks.end]
         assert batch.ids[place, : len(target)].tolist() == [marks.start, *target[:-1]]
@@ -383,6 +387,21 @@ def test_pairs_that_are_too_long_or_empty_are_left_out_and_counted(marked, marks
 def test_folders_of_other_documents_are_no_pairs(data, pairs, marks):
     with pytest.raises(DataError, match="do not hold the same documents"):
         PairExamples(data, pairs.targets, marks, context=CONTEXT)
+
+
+def test_marks_are_those_that_the_tokenizer_s_own_layout_puts_around_a_text(texts, marked):
+    found = Marks.of(marked)
+    assert (found.start, found.end, found.pad, found.mask) == (0, 0, 1, 2)
+    assert found.sentinels == tuple(range(3, 11))
+    assert (found.before, found.after) == ((), ())
+    word = train_tokenizer(texts, TokenizerSettings(kind="wordpiece", vocab_size=160))
+    found = Marks.of(word)
+    assert [*found.before, *word.encode("the fox"), *found.after] == word.with_template(word.encode("the fox"))[0]
+    assert (found.before, found.after) == ((word.cls_id,), (word.sep_id,))
+    assert (found.end, found.pad, found.mask) == (word.sep_id, word.pad_id, word.mask_id)
+    unigram = train_tokenizer(texts, TokenizerSettings(kind="unigram", vocab_size=120))
+    found = Marks.of(unigram)
+    assert (found.start, found.before, found.after) == (unigram.pad_id, (), (unigram.eos_id,))
 
 
 # -- a batch ----------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ _LAST = np.uint64((1 << 64) - 1)
 
 
 class MaskedExamples:
-    """Pieces of documents, each between the start and the end mark, with tokens to guess."""
+    """Pieces of documents, each between the marks of a text, with tokens to guess."""
 
     def __init__(self, data: TokenData, marks: Marks, *, context: int, share: float = SHARE) -> None:
         """`context` tokens a row, marks included; `share` of them are targets.
@@ -40,13 +40,17 @@ class MaskedExamples:
                 f"the share of masked tokens is {share}; with none there is nothing to guess, and with all nothing to "
                 "guess it from: it lies between 0 and 1"
             )
-        if context < 4:
-            raise ConfigError(f"context is {context}; a row holds two marks and two tokens of text, so 4 or more")
+        room = context - marks.width
+        if room < 2:
+            raise ConfigError(
+                f"context is {context}; a row holds {marks.width} marks and two tokens of text, so "
+                f"{marks.width + 2} or more"
+            )
         if marks.mask is None:
             raise ConfigError("the tokenizer has no mask token; add one to tokenizer.special_tokens, such as <mask>")
         self.data, self.marks, self.context, self.share = data, marks, context, share
-        self.pieces = cut_documents(data, context - 2, shortest=2)
-        self.lengths: Numbers = self.pieces.lengths + 2
+        self.pieces = cut_documents(data, room, shortest=2)
+        self.lengths: Numbers = self.pieces.lengths + marks.width
         self._special = np.zeros(data.index.vocab_size, dtype=bool)
         self._special[sorted(marks.special)] = True
         self._text = np.flatnonzero(~self._special)  # what a random token is drawn from
@@ -75,12 +79,12 @@ class MaskedExamples:
             "vocab_size": self.data.index.vocab_size,
             "context": self.context,
             "mask": f"{self._mask}, {self.share:g} of the tokens",
+            "marks": f"{self.marks.before}, {self.marks.after}",
         }
 
     def _row(self, row: int) -> Numbers:
         start, length = int(self.pieces.starts[row]), int(self.pieces.lengths[row])
-        text = self.data.read(start, start + length)
-        return np.concatenate(([self.marks.start], text, [self.marks.end]))
+        return self.marks.around(self.data.read(start, start + length))
 
     def _choose(self, whole: Numbers, rows: Numbers, seed: int, epoch: int) -> Chosen:
         """(B, T) bool: the targets."""

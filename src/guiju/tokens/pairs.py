@@ -17,7 +17,7 @@ class PairExamples:
     """Document n of the one folder is the source of document n of the other."""
 
     def __init__(self, sources: TokenData, targets: TokenData, marks: Marks, *, context: int) -> None:
-        """Sources and targets of at most `context` tokens, the end mark included; longer or empty ones are left out.
+        """Sources and targets of at most `context` tokens, their marks included; longer or empty ones are left out.
 
         Raises:
             DataError: the folders do not hold the same documents, or no pair fits.
@@ -29,8 +29,9 @@ class PairExamples:
                 "tokenizer, so sources and targets would be mixed up; tokenize the pairs again"
             )
         self.sources, self.targets, self.marks, self.context = sources, targets, marks, context
-        of_source, of_target = np.diff(sources.document_ends), np.diff(targets.document_ends)
-        fits = (np.minimum(of_source, of_target) > 1) & (np.maximum(of_source, of_target) <= context)
+        texts, of_target = np.diff(sources.document_ends) - 1, np.diff(targets.document_ends)
+        of_source = texts + marks.width
+        fits = (texts > 0) & (of_target > 1) & (np.maximum(of_source, of_target) <= context)
         self.documents: Numbers = np.flatnonzero(fits)
         self.left_out = len(fits) - len(self.documents)
         """Pairs that are too long for the context, or have an empty side."""
@@ -46,7 +47,7 @@ class PairExamples:
     def read(self, rows: Numbers, seed: int, epoch: int) -> Batch:
         """The rows as a batch; nothing in it is random."""
         documents = [int(document) for document in self.documents[rows]]
-        sources = [self.sources.document(document) for document in documents]
+        sources = [self.marks.around(self.sources.document(document)[:-1]) for document in documents]
         targets = [self.targets.document(document) for document in documents]
         return pair_batch(sources, targets, self.marks, self.context)
 
@@ -63,4 +64,5 @@ class PairExamples:
             "tokenizer": self.targets.index.tokenizer,
             "vocab_size": self.targets.index.vocab_size,
             "context": self.context,
+            "marks": f"{self.marks.before}, {self.marks.after}, {self.marks.start}",
         }

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from guiju.errors import ModelError
 from guiju.tokens.draws import Numbers
 from guiju.tokens.shards import TokenData
+from guiju.tokens.tokenizer import Tokenizer
 
 WIDTH_STEP = 8
 """Rows are filled up to a multiple of this: products like it, and few different sizes come up."""
@@ -22,17 +24,54 @@ class Marks:
     """Ids that stand for no text."""
 
     start: int
-    """Begins a text."""
+    """What a decoder beside an encoder begins with."""
     end: int
-    """Ends it."""
+    """Ends what it writes."""
     pad: int
     """Fills a row up."""
+    before: tuple[int, ...] = ()
+    """Stand before a text that an encoder reads, such as BERT's [CLS]."""
+    after: tuple[int, ...] = ()
+    """Stand after it, such as [SEP] or T5's </s>."""
     mask: int | None = None
     """Stands in the place of a token that is to be guessed."""
     sentinels: tuple[int, ...] = ()
     """Each stands in the place of a run of tokens; the first for a row's first run."""
     special: frozenset[int] = frozenset()
     """All that stand for no text, those above included."""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Marks:
+        """A tokenizer's. A text has those around it that the tokenizer's layout gives it everywhere else, too.
+
+        Raises:
+            ModelError: it has no end-of-text token.
+        """
+        end = tokenizer.eos_id
+        if end is None:
+            raise ModelError(
+                "this tokenizer has no eos_token, so nothing can end a text; name one in tokenizer_config.json"
+            )
+        pad = end if tokenizer.pad_id is None else tokenizer.pad_id
+        return cls(
+            start=pad if tokenizer.bos_id is None else tokenizer.bos_id,
+            end=end,
+            pad=pad,
+            before=tuple(tokenizer.prefix_ids),
+            after=tuple(tokenizer.suffix_ids),
+            mask=tokenizer.mask_id,
+            sentinels=tokenizer.sentinel_ids,
+            special=tokenizer.special_ids,
+        )
+
+    def around(self, text: Numbers) -> Numbers:
+        """A text as an encoder reads it."""
+        return np.concatenate((self.before, text, self.after)).astype(np.int64)
+
+    @property
+    def width(self) -> int:
+        """Tokens that stand around a text."""
+        return len(self.before) + len(self.after)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ sentinel stands for each run in the source, and before it in the target, which t
 close. Unlike there a row is a piece of one document, and text stands before the first run and after the last one.
 
     text       the | small | fox | went | home | over | the | old | bridge
-    source     the | small | <0> | home | over | <1> | old | bridge | END
+    source     the | small | <0> | home | over | <1> | old | bridge
     target     <0> | fox | went | <1> | the | <2> | END
 """
 
@@ -31,10 +31,10 @@ def run_counts(length: int) -> tuple[int, int]:
     return cut, max(int(cut / MEAN_RUN + 0.5), 1)
 
 
-def source_length(length: int) -> int:
-    """Tokens of the source that `length` tokens of text become: what is kept, a sentinel a run, the end mark."""
+def source_length(length: int, marks: int) -> int:
+    """Tokens of the source that `length` tokens of text become: what is kept, a sentinel a run, the text's marks."""
     cut, runs = run_counts(length)
-    return length - cut + runs + 1
+    return length - cut + runs + marks
 
 
 def target_length(length: int) -> int:
@@ -44,8 +44,8 @@ def target_length(length: int) -> int:
 
 
 def sentinels_needed(context: int) -> int:
-    """How many sentinels rows of sources of at most `context` tokens take."""
-    return run_counts(_longest(context))[1] + 1
+    """How many sentinels rows of sources of at most `context` tokens take, whatever marks are around them."""
+    return run_counts(_longest(context, marks=0))[1] + 1
 
 
 class SpanExamples:
@@ -57,19 +57,19 @@ class SpanExamples:
         Raises:
             ConfigError: a context without room for text, or too few sentinels for it.
         """
-        if context < 8:
-            raise ConfigError(f"context is {context}; a source with a run cut out takes 8 or more")
-        needed = sentinels_needed(context)
+        if context < 8 + marks.width:
+            raise ConfigError(f"context is {context}; a source with a run cut out takes {8 + marks.width} or more")
+        longest = _longest(context, marks.width)
+        needed = run_counts(longest)[1] + 1
         if len(marks.sentinels) < needed:
             raise ConfigError(
                 f"the tokenizer has {len(marks.sentinels)} sentinels, but rows of {context} tokens take {needed}; add "
                 "them to tokenizer.special_tokens (<extra_id_0>, <extra_id_1>, ...), or make model.context smaller"
             )
         self.data, self.marks, self.context = data, marks, context
-        self.pieces = cut_documents(data, _longest(context), shortest=4)
-        tables = np.arange(_longest(context) + 1)
-        self._sources = np.array([source_length(length) for length in tables.tolist()])
-        self._targets = np.array([target_length(length) for length in tables.tolist()])
+        self.pieces = cut_documents(data, longest, shortest=4)
+        self._sources = np.array([source_length(length, marks.width) for length in range(longest + 1)])
+        self._targets = np.array([target_length(length) for length in range(longest + 1)])
         self.lengths: Numbers = self.pieces.lengths
 
     def read(self, rows: Numbers, seed: int, epoch: int) -> Batch:
@@ -94,6 +94,7 @@ class SpanExamples:
             "vocab_size": self.data.index.vocab_size,
             "context": self.context,
             "sentinels": ",".join(map(str, self.marks.sentinels)),
+            "marks": f"{self.marks.before}, {self.marks.after}, {self.marks.start}",
         }
 
     def _pair(self, row: int, seed: int, epoch: int) -> tuple[Numbers, Numbers]:
@@ -111,12 +112,11 @@ class SpanExamples:
             target += [np.array([self.marks.sentinels[number]]), text[at + kept : at + kept + gone]]
             at += kept + gone
         assert at == length
-        end = np.array([self.marks.end])
-        return np.concatenate([*source, end]), np.concatenate([*target, end])
+        return self.marks.around(np.concatenate(source)), np.concatenate([*target, np.array([self.marks.end])])
 
 
 def pair_batch(sources: list[Numbers], targets: list[Numbers], marks: Marks, context: int) -> Batch:
-    """Sources and targets, each with its end mark, as a batch: the decoder reads the start mark and the target but for
+    """Sources, and targets with their end mark, as a batch: the decoder reads the start mark and the target but for
     its last token, and is to predict the target."""
     wide = row_width(max(map(len, sources)), context)
     width = row_width(max(map(len, targets)), context)
@@ -136,9 +136,9 @@ def _cut_into(total: int, parts: int, words: Words) -> list[int]:
     return [int(size) for size in np.diff(np.concatenate(([0], borders, [total])))]
 
 
-def _longest(context: int) -> int:
+def _longest(context: int, marks: int) -> int:
     """Tokens of text of which both source and target fit the context."""
     length = 4
-    while max(source_length(length + 1), target_length(length + 1)) <= context:
+    while max(source_length(length + 1, marks), target_length(length + 1)) <= context:
         length += 1
     return length
