@@ -134,7 +134,7 @@ def test_the_log_holds_the_smoothed_loss_and_evaluations_are_not_smoothed(world,
 @pytest.mark.parametrize("shape", ["bert", "transformer"])
 def test_eight_batches_of_one_equal_one_of_eight_with_ragged_lengths(world, tmp_path, shape):
     examples = make_examples(world, EXAMPLES[shape])
-    rows = torch.arange(0, 8 * (len(examples.lengths) // 8), len(examples.lengths) // 8).numpy()[:8]
+    rows = examples.lengths.argsort()[:: len(examples.lengths) // 8][:8]
     whole = examples.read(rows, 0, 0)
     parts = [examples.read(rows[place : place + 1], 0, 0) for place in range(8)]
     assert len({part.target_count for part in parts}) > 2
