@@ -225,10 +225,11 @@ def load_tensorflow(reference: str, tokenizer: Path | None = None) -> Tensorflow
         raise ModelError(
             f"{folder} has no {GRAPH}, so it is no TensorFlow SavedModel. `guiju export RUN --to tensorflow` writes one"
         )
+    facts = _read_facts(folder / FACTS)
     tf = import_tensorflow()
     require_harmless(folder)
     graph = Graph(tf, _load(tf, folder), folder)
-    config = _facts(folder, graph)
+    config = _with_vocabulary(facts, graph, folder)
     own, files = own_tokenizer([folder, folder / "assets", folder / "assets.extra"], tokenizer, config.vocab_size)
     weights = sorted((folder / "variables").glob("variables.*"))
     beside = [path for path in (folder / GRAPH, folder / FACTS) if path.is_file()]
@@ -245,15 +246,10 @@ def _load(tf: Any, folder: Path) -> Any:
         ) from None
 
 
-def _facts(folder: Path, graph: Graph) -> Facts:
-    """What guiju.json says, checked; of another program's model, what the graph itself tells."""
-    stated = graph.vocab_size
-    if not (folder / FACTS).exists():
-        return Facts(graph.read([0]).shape[-1] if stated is None else stated)
-    path = folder / FACTS
-    data = _read_object(path)
+def _read_facts(path: Path) -> dict[str, Any]:
+    """What guiju.json says, checked; of another program's model, nothing."""
     found: dict[str, Any] = {}
-    for name, value in data.items():
+    for name, value in _read_object(path).items() if path.exists() else ():
         if name == "format":
             if value != 1:
                 raise ModelError(f"{path} is of format {value!r}; this version reads 1. Use a newer guiju")
@@ -266,9 +262,23 @@ def _facts(folder: Path, graph: Graph) -> Facts:
             found[name] = None if value is None else _whole(path, name, value, 0)
         else:
             raise ModelError(f"{path} has a field {name!r} that this version does not know. Use a newer guiju")
-    if stated is not None and found.setdefault("vocab_size", stated) != stated:
-        raise ModelError(f"{path} says vocab_size {found['vocab_size']}, but the graph's logits have {stated} columns")
-    return Facts(**found)
+    return found
+
+
+def _with_vocabulary(facts: dict[str, Any], graph: Graph, folder: Path) -> Facts:
+    size = graph.vocab_size
+    if size is None:
+        size = graph.read([0]).shape[-1]
+    if facts.setdefault("vocab_size", size) != size:
+        raise ModelError(
+            f"{folder / FACTS} says vocab_size {facts['vocab_size']}, but the graph's logits have {size} columns"
+        )
+    known = Facts(**facts)
+    ids = {*known.stop_ids, *known.never_ids, known.forced_first_id, known.forced_last_id} - {None}
+    beyond = sorted(token for token in ids if token is not None and token >= size)
+    if beyond:
+        raise ModelError(f"{folder / FACTS} names the id {beyond[0]}, but ids run from 0 to {size - 1}")
+    return known
 
 
 def _read_object(path: Path) -> dict[str, Any]:
