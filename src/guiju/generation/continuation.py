@@ -21,14 +21,14 @@ from guiju.generation.tasks import Task, plan
 from guiju.generation.texts import Text
 
 if TYPE_CHECKING:
-    from guiju.model import EncoderDecoder, Transformer
+    from guiju.model import AnyModel
     from guiju.tokens import Tokenizer
 
 OnText = Callable[[int, str], None]
 
 
 def generate(
-    model: Transformer | EncoderDecoder,
+    model: AnyModel,
     tokenizer: Tokenizer,
     prompts: Several[str],
     settings: SamplingSettings | None = None,

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from guiju.errors import ConfigError, ModelError
 from guiju.generation.settings import Precision, RunnerName, require_known
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a runner that needs no torch is reached without it
     from torch import Tensor
 
     from guiju.generation.sequence_to_sequence import Source
-    from guiju.model import EncoderDecoder, Memory, Transformer
+    from guiju.model import AnyModel, EncoderDecoder, Memory, Transformer
 
 _OPENVINO = "guiju.generation.openvino_runner"
 """Holds `OpenVinoRunner(model, *, precision, pages)` and `suits(model) -> bool`: whether "auto" is to take it."""
@@ -85,7 +85,7 @@ class Runner(Protocol):
 
 
 def open_runner(
-    model: Transformer | EncoderDecoder,
+    model: AnyModel,
     *,
     runner: RunnerName = "auto",
     precision: Precision = "auto",
@@ -104,9 +104,11 @@ def open_runner(
         device: where to compute; by default where the model lies.
     Raises:
         ConfigError: an unknown runner or precision, or two wishes that exclude each other.
-        ModelError: the extra is not installed, or the memory holds no page.
+        ModelError: the extra is not installed, the memory holds no page, or the model is an encoder alone.
     """
     require_known(runner, precision)
+    if model.config.kind == "encoder":
+        raise ModelError("the model is an encoder alone: it has no next token, so no runner steps it along")
     kind = str(model.embedding.weight.device if device is None else device)
     if runner == "openvino":
         _require_openvino(kind, record)
@@ -115,7 +117,9 @@ def open_runner(
         return fast
     from guiju.generation.torch_runner import TorchRunner
 
-    return TorchRunner(model, precision=precision, record=record, pages=pages, device=device)
+    return TorchRunner(
+        cast("Transformer | EncoderDecoder", model), precision=precision, record=record, pages=pages, device=device
+    )
 
 
 def _require_openvino(device: str, record: bool) -> None:
@@ -132,7 +136,7 @@ def _require_openvino(device: str, record: bool) -> None:
         raise ModelError("runner is openvino, which is not installed here: pip install 'guiju[cpu]', or take torch")
 
 
-def _suits_openvino(model: Transformer | EncoderDecoder) -> bool:
+def _suits_openvino(model: AnyModel) -> bool:
     installed = all(importlib.util.find_spec(name) is not None for name in ("openvino", _OPENVINO))
     return installed and bool(_openvino().suits(model))
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from guiju.errors import DataError, ModelError
 from guiju.generation.tasks import require_fit
 
 if TYPE_CHECKING:
-    from guiju.model import Transformer
+    from guiju.model import AnyModel, Transformer
     from guiju.tokens import Tokenizer
 
 _HEAD_ROWS = 256  # logits of so many positions at once: all of a long text times a large vocabulary would fill memory
@@ -32,7 +32,7 @@ class Score:
     """nll_nats / ln 2 / bytes of UTF-8: compares across tokenizers (arXiv:2101.00027)."""
 
 
-def score(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> list[Score]:
+def score(model: AnyModel, tokenizer: Tokenizer, texts: Iterable[str]) -> list[Score]:
     """Score each text alone, with BOS (or the end-of-text token where there is none) in front.
 
     A text longer than the context is read in windows that overlap by half: each token is counted once, and sees at
@@ -45,7 +45,7 @@ def score(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> lis
     return list(score_each(model, tokenizer, texts))
 
 
-def score_each(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:
+def score_each(model: AnyModel, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:
     """The same, one by one as they are asked for.
 
     Raises:
@@ -58,7 +58,7 @@ def score_each(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]) -
         }[model.config.kind]
         raise ModelError(f"the model is an {model.config.kind}: it {why}. Score with a decoder")
     require_fit(model, tokenizer)
-    yield from score_with(partial(_nll_nats, model), tokenizer, texts)
+    yield from score_with(partial(_nll_nats, cast("Transformer", model)), tokenizer, texts)
 
 
 def score_with(nll_nats: Callable[[list[int]], float], tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:

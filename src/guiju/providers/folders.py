@@ -31,10 +31,10 @@ def load_local(reference: str, path: Path, tokenizer: Path | None, *, pickles: b
 def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bool) -> LanguageModel:
     if is_openai_gpt2(path):
         require_plain(path, ".")
-        model = load_openai_gpt2(path)
-        own = own_tokenizer([path], tokenizer, model.config.vocab_size)
+        gpt2 = load_openai_gpt2(path)
+        own = own_tokenizer([path], tokenizer, gpt2.config.vocab_size)
         weights = [*path.glob("model.ckpt*"), path / "checkpoint", path / "hparams.json"]
-        return LanguageModel(reference, model, own[0], (*sorted(weights), *own[1]))
+        return LanguageModel(reference, gpt2, own[0], (*sorted(weights), *own[1]))
     folder = path if (path / "config.json").is_file() else path / "model"
     if not (folder / "config.json").is_file():
         run = (path / "recipe.yaml").exists() or (path / "ledger").exists()
@@ -44,7 +44,7 @@ def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bo
             else f"{path} holds neither config.json (a Hugging Face folder) nor model/config.json (a run)"
         )
     require_plain(path, "." if folder == path else "model")
-    model = load_model(folder, pickles=pickles, kind="decoder")
+    model = load_model(folder, pickles=pickles)
     own = own_tokenizer([folder, path / "tokenizer"], tokenizer, model.config.vocab_size)
     files = [place for pattern in _FILES for place in sorted(folder.glob(pattern))]
     return LanguageModel(reference, model, own[0], (*files, *own[1]))

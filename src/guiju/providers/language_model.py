@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from guiju.errors import ConfigError
+from guiju.errors import ConfigError, ModelError
 from guiju.generation import (
     Generation,
     Precision,
@@ -23,7 +23,7 @@ from guiju.generation import (
     score,
     score_each,
 )
-from guiju.model import Transformer
+from guiju.model import AnyModel, Transformer
 from guiju.storage import sha256_bytes, sha256_file
 from guiju.tokens import Tokenizer
 
@@ -36,13 +36,27 @@ class LanguageModel:
     """What continues and scores text. `load` makes one out of a model reference."""
 
     reference: str
-    model: Transformer
+    model: AnyModel
     tokenizer: Tokenizer
     files: tuple[Path, ...]
     """The files that it was read from."""
     downloads: tuple[Download, ...] = ()
     """What was fetched for it now, from where."""
     _opened: dict[tuple[str, str, bool], Runner] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def decoder(self) -> Transformer:
+        """The model, where only one that goes on with a text will do.
+
+        Raises:
+            ModelError: it is an encoder, or has one.
+        """
+        if not isinstance(self.model, Transformer):
+            raise ModelError(
+                f"{self.reference} holds an {self.model.config.kind}, but only a decoder will do here: a model that "
+                f"goes on with a text, such as GPT-2 or Llama"
+            )
+        return self.model
 
     @cached_property
     def digest(self) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from guiju.errors import ModelError
-from guiju.model import Transformer
 from guiju.model.llama2c import save_llama2c
 from guiju.providers.formats.vocabulary import SPACE_MARK, Vocabulary, part_types, read_vocabulary
 from guiju.providers.language_model import LanguageModel
@@ -33,9 +32,7 @@ def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: the model computes what llama2.c does not, or its tokenizer has no place there; both by field.
     """
-    tokenizer, model = language_model.tokenizer, language_model.model
-    if not isinstance(model, Transformer):
-        raise ModelError(f"a model of kind {model.config.kind!r} has no place in llama2.c, which knows decoders alone")
+    tokenizer, model = language_model.tokenizer, language_model.decoder
     entries = _entries(tokenizer, model.config.vocab_size)
     save_llama2c(model, folder / MODEL)
     longest = max(len(piece) for _, piece in entries)

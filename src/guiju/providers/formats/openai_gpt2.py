@@ -26,7 +26,7 @@ def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
         ModelError: the shape is not GPT-2's, or the tokenizer is none that encoder.json and vocab.bpe can say.
     """
     vocabulary, merges = _vocabulary(language_model.tokenizer)
-    save_openai_gpt2(language_model.model, folder)
+    save_openai_gpt2(language_model.decoder, folder)
     ordered = dict(sorted(vocabulary.items(), key=lambda piece: piece[1]))
     write_text(folder / "encoder.json", json.dumps(ordered))
     write_text(folder / "vocab.bpe", "".join(f"{line}\n" for line in (_VERSION, *merges)))
