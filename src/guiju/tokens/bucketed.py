@@ -6,7 +6,6 @@ batches, and the batches shuffled. All of it follows from (seed, epoch) and the 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -116,14 +115,13 @@ class BucketedBatches:
         """What must be equal for the same state to mean the same batches."""
         return {**self.examples.identity(), "batch": self.batch, "seed": self.seed}
 
-    def sizes(self, batches: int) -> Counter[BatchSize]:
-        """How often each size of batch occurs in the first `batches`, from the very beginning."""
-        found: Counter[BatchSize] = Counter()
+    def sizes(self, batches: int) -> list[BatchSize]:
+        """How much each of the first `batches` is, from the very beginning."""
+        found: list[BatchSize] = []
         epoch = 0
-        while batches > 0:
-            taken = _order(self.examples.lengths, self.batch, self.seed, epoch)[:batches]
-            found.update(self.examples.size(rows) for rows in taken)
-            batches -= len(taken)
+        while len(found) < batches:
+            taken = _order(self.examples.lengths, self.batch, self.seed, epoch)[: batches - len(found)]
+            found += [self.examples.size(rows) for rows in taken]
             epoch += 1
         return found
 

@@ -79,7 +79,7 @@ def ngram_baselines(train: TokenData, validation: TokenData, bytes_per_token: Se
     )
 
 
-def unigram_chances(train: TokenData, bytes_per_token: Sequence[int]) -> Chances:
+def unigram_chances(train: TokenData, bytes_per_token: Sequence[float]) -> Chances:
     """(vocab,) How likely each token is, by its frequency in the training text; marks, which stand for no text, are
     not counted. The share of an even chance is fitted on the last tenth of the documents.
 

@@ -7,7 +7,7 @@ The rows, their order and what is hidden in them are the same each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ class TargetScores:
     nats: float
     """Of -log p(target)."""
     tokens: int
-    bytes: int
+    bytes: float
     """UTF-8 bytes that the targets stand for."""
     right: int
     """Targets that the model held for likelier than any other token."""
@@ -57,12 +57,13 @@ def evaluation_batches(examples: Examples, batch: int, max_rows: int | None = No
     return fixed_batches(examples, batch=batch, seed=SEED, max_rows=max_rows)
 
 
-def with_other_sources(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same targets, each with the source of the row before it in its batch.
+def with_other_sources(batches: Iterable[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """The same targets twice: with their own sources, and each with the source of the row before it in its batch.
 
-    A model that heeds its source must do worse so: the control of every claim about what it reads. Batches of one row
-    have no other source, and rows whose source is the same text anyway say nothing: both are left out.
+    A model that heeds its source must do worse on the second: the control of every claim about what it reads. Batches
+    of one row have no other source, and rows whose source is the same text anyway say nothing: both are left out.
     """
+    own, others = [], []
     for batch in batches:
         assert batch.source is not None, "only pairs have sources"
         other = batch.source.roll(1, dims=0)
@@ -71,12 +72,14 @@ def with_other_sources(batches: Iterable[Batch]) -> Iterator[Batch]:
             continue
         padding = None if batch.source_padding is None else batch.source_padding.roll(1, dims=0)
         targets = batch.targets.where(changed[:, None], IGNORED)
-        yield replace(batch, source=other, source_padding=padding, targets=targets)
+        own.append(replace(batch, targets=targets))
+        others.append(replace(batch, source=other, source_padding=padding, targets=targets))
+    return own, others
 
 
 @torch.no_grad()
 def score_targets(
-    model: AnyModel, objective: Objective, batches: Iterable[Batch], bytes_per_token: Sequence[int]
+    model: AnyModel, objective: Objective, batches: Iterable[Batch], bytes_per_token: Sequence[float]
 ) -> TargetScores:
     """What the model makes of the batches' targets. Never smoothed.
 
@@ -89,7 +92,7 @@ def score_targets(
     sizes = torch.tensor(bytes_per_token, device=device)
     chunk = max(1, CHUNK_BYTES // (4 * model.config.vocab_size))
     weight, bias = model.head_weights()
-    nats, tokens, size, right = 0.0, 0, 0, 0
+    nats, tokens, size, right = 0.0, 0, 0.0, 0
     was_training = model.training
     model.eval()
     try:
@@ -105,21 +108,21 @@ def score_targets(
                 nats -= float(logits.log_softmax(dim=-1).gather(1, wanted[:, None]).double().sum())
                 right += int((logits.argmax(dim=-1) == wanted).sum())
             tokens += len(targets)
-            size += int(sizes[targets].sum())
+            size += float(sizes[targets].sum(dtype=torch.float64))
     finally:
         model.train(was_training)
     return _checked(TargetScores(nats=nats, tokens=tokens, bytes=size, right=right))
 
 
 def score_unigram(
-    chances: npt.NDArray[np.float64], batches: Iterable[Batch], bytes_per_token: Sequence[int]
+    chances: npt.NDArray[np.float64], batches: Iterable[Batch], bytes_per_token: Sequence[float]
 ) -> TargetScores:
     """The same of a model that knows each token's frequency and nothing else; see `unigram_chances`."""
     sizes = torch.tensor(bytes_per_token)
     wanted = torch.cat([batch.targets[_text_alone(batch, sizes) != IGNORED] for batch in batches]).numpy()
     nats = -float(np.log(chances[wanted]).sum())
     right = int((wanted == int(chances.argmax())).sum())
-    return _checked(TargetScores(nats=nats, tokens=len(wanted), bytes=int(sizes.numpy()[wanted].sum()), right=right))
+    return _checked(TargetScores(nats=nats, tokens=len(wanted), bytes=float(sizes.numpy()[wanted].sum()), right=right))
 
 
 def _text_alone(batch: Batch, sizes: torch.Tensor) -> torch.Tensor:
