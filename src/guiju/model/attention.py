@@ -48,6 +48,8 @@ class Sight:
 
     def __call__(self, new: int, total: int) -> Tensor | None:
         """(T, S), (B, 1, T, S) or, of scores, (1 or B, H, T, S)."""
+        if torch.compiler.is_exporting():  # sizes are symbols then, and as a key one would become a fixed number
+            return self._make(new, total)
         if (new, total) not in self._made:
             self._made[new, total] = self._make(new, total)
         return self._made[new, total]
