@@ -7,7 +7,7 @@ from guiju.model.encoder import Encoder, with_head
 from guiju.model.encoder_decoder import EncoderDecoder
 from guiju.model.hooks import Hooks, hook_names
 from guiju.model.huggingface import load_model, save_model
-from guiju.model.llama2c import load_llama2c
+from guiju.model.llama2c import load_llama2c, save_llama2c
 from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2, save_openai_gpt2
 from guiju.model.positions import rotary_frequencies
 from guiju.model.presets import (
@@ -20,6 +20,7 @@ from guiju.model.presets import (
     transformer_config,
 )
 from guiju.model.transformer import Transformer
+from guiju.model.weights import weight_files
 
 __all__ = [
     "AnyModel",
@@ -48,9 +49,11 @@ __all__ = [
     "load_model",
     "load_openai_gpt2",
     "rotary_frequencies",
+    "save_llama2c",
     "save_model",
     "save_openai_gpt2",
     "t5_config",
     "transformer_config",
+    "weight_files",
     "with_head",
 ]

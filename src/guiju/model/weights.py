@@ -165,6 +165,21 @@ def open_weights(folder: Path, *, pickles: bool = False) -> Weights:
     _refuse_folder(folder)
 
 
+def weight_files(folder: Path, *, pickles: bool = False) -> list[str]:
+    """Names of the files that hold a folder's weights, whether they are there or not; empty where it says of none.
+
+    Raises:
+        ModelError: an index is malformed, or names a file elsewhere.
+    """
+    kinds = [(ONE_FILE, INDEX, ".safetensors")] + ([(PICKLE, PICKLE_INDEX, ".bin")] if pickles else [])
+    for one, index, suffix in kinds:
+        if _is_there(folder / one):
+            return [one]
+        if _is_there(folder / index):
+            return sorted({index, *read_index(folder / index, suffix).values()})
+    return []
+
+
 def open_all(paths: Iterable[Path]) -> dict[Path, BinaryIO]:
     """Every file, open; none, where one cannot be opened.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from guiju.errors import ModelError
-from guiju.model import load_llama2c, load_model
-from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2
+from guiju.model import is_openai_gpt2, load_llama2c, load_model, load_openai_gpt2
 from guiju.providers.language_model import LanguageModel
 from guiju.providers.tokenizers import own_tokenizer, read_tokenizer, require_plain, tokenizer_files
 from guiju.tokens import Llama2cTokenizer

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from guiju.errors import GuijuError, ModelError
-from guiju.model.weights import INDEX, ONE_FILE, PICKLE, PICKLE_INDEX, read_index
+from guiju.model import weight_files
 from guiju.providers.tokenizers import TOKENIZERS, holds_tokenizer
 from guiju.storage import require_free_space, sha256_file
 
@@ -118,21 +118,12 @@ def _lacks(folder: Path, pickles: bool, tokenizer: bool) -> str:
     """What a folder has too little of to be a model; nothing where it is whole."""
     if not (folder / "config.json").is_file():
         return "it has no config.json"
-    kinds = [(ONE_FILE, INDEX, ".safetensors")] + ([(PICKLE, PICKLE_INDEX, ".bin")] if pickles else [])
-    for one, index, suffix in kinds:
-        if (folder / one).is_file():
-            break
-        if (folder / index).is_file():
-            missing = [
-                name for name in set(read_index(folder / index, suffix).values()) if not (folder / name).is_file()
-            ]
-            if missing:
-                return f"{sorted(missing)[0]} is missing"
-            break
-    else:
-        if any((folder / name).is_file() for name in (PICKLE, PICKLE_INDEX)):
-            return "its weights are a pickle, which is read only where it is allowed (--allow-pickle)"
-        return f"{ONE_FILE} is missing"
+    names = weight_files(folder, pickles=pickles)
+    if not names and weight_files(folder, pickles=True):
+        return "its weights are a pickle, which is read only where it is allowed (--allow-pickle)"
+    missing = [name for name in names or ["model.safetensors"] if not (folder / name).is_file()]
+    if missing:
+        return f"{missing[0]} is missing"
     return "it has no tokenizer" if tokenizer and not holds_tokenizer(folder) else ""
 
 
@@ -162,19 +153,19 @@ def _fetch(repository: str, revision: str, pickles: bool, tokenizer: bool, cache
 def _wanted(offered: set[str], pickles: bool, repository: str) -> set[str]:
     """The files to fetch of those that a repository offers."""
     wanted = offered & {*_CONFIGURATIONS, *_TOKENIZER_FILES}
-    if INDEX in offered and ONE_FILE not in offered:
-        return wanted | {INDEX} | set(fnmatch.filter(offered, "model-?????-of-?????.safetensors"))
-    if ONE_FILE in offered:
-        return wanted | {ONE_FILE}
-    held = {name for name in offered if fnmatch.fnmatch(name, "pytorch_model*.bin")} | (offered & {PICKLE_INDEX})
+    if "model.safetensors" in offered:
+        return wanted | {"model.safetensors"}
+    if "model.safetensors.index.json" in offered:
+        shards = fnmatch.filter(offered, "model-?????-of-?????.safetensors")
+        return wanted | {"model.safetensors.index.json", *shards}
+    held = {name for name in offered if re.fullmatch(r"pytorch_model(-\d{5}-of-\d{5})?\.bin(\.index\.json)?", name)}
     if held and not pickles:
         raise ModelError(
             f"{repository} of the hub holds its weights as pickles alone ({', '.join(sorted(held)[:3])}), which can "
             f"run code when they are opened, so they are not fetched. Where you know who made them, allow it "
             f"(--allow-pickle; pickles=True in Python)"
         )
-    one = {PICKLE} & held
-    return wanted | (one or held)
+    return wanted | ({"pytorch_model.bin"} & held or held)
 
 
 def _record(repository: str, folder: Path, name: str, entry: Any) -> Download:
@@ -208,6 +199,6 @@ def _way_out(repository: str, cache: Path) -> str:
     folder = f"models--{repository.replace('/', '--')}"
     return (
         f"To bring it: where there is a network, run `hf download {repository}`, and copy {folder} out of the cache "
-        f"there into {cache} here; or copy any folder with its config.json, {ONE_FILE} and tokenizer.json here, and "
-        f"give the folder's path in place of hf:{repository}"
+        f"there into {cache} here; or copy any folder with its config.json, model.safetensors and tokenizer.json here, "
+        f"and give the folder's path in place of hf:{repository}"
     )

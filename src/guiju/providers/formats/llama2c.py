@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guiju.errors import ModelError
-from guiju.model.llama2c import save_llama2c
+from guiju.model import save_llama2c
 from guiju.providers.formats.vocabulary import SPACE_MARK, Vocabulary, part_types, read_vocabulary
 from guiju.providers.language_model import LanguageModel
 from guiju.storage import write_bytes
@@ -67,9 +67,11 @@ def _require_llama2c(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
             "by score over the whole text and takes id 1 for BOS, so it would give other ids. Export to gguf, or train "
             "a tokenizer of SentencePiece's kind"
         )
-    unknown = vocabulary.layout["model"].get("unk_token")
-    found_ids = (vocabulary.pieces.index(unknown) if unknown else None, tokenizer.bos_id, tokenizer.eos_id)
-    for name, found, fixed in zip(("unknown", "bos", "eos"), found_ids, (_UNKNOWN, _BOS, _EOS), strict=True):
+    if _UNKNOWN not in {tokenizer.unknown_id, *vocabulary.special}:
+        raise ModelError(
+            f"the tokenizer has {vocabulary.pieces[0]!r} at id {_UNKNOWN}, where run.c has the unknown token"
+        )
+    for name, found, fixed in (("bos", tokenizer.bos_id, _BOS), ("eos", tokenizer.eos_id, _EOS)):
         if found != fixed:
             raise ModelError(f"the tokenizer's {name} id is {found}, but run.c has {fixed} for it, fixed")
     for byte in range(256):

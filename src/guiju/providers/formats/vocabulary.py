@@ -26,6 +26,8 @@ class Vocabulary:
     """By id; None where the tokenizer has no such id."""
     special: frozenset[int]
     """Ids that no text encodes to."""
+    unknown: int | None
+    """The id of what has no piece."""
     merges: list[tuple[str, str]]
     """Pairs in the order in which they are merged."""
     layout: Mapping[str, Any]
@@ -64,12 +66,13 @@ def read_vocabulary(tokenizer: Tokenizer, whose: str) -> Vocabulary:
     added = {entry["content"]: entry["id"] for entry in layout.get("added_tokens", ())}
     for piece, token in {**model["vocab"], **added}.items():
         pieces[token] = piece
-    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
+    pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
     return Vocabulary(
         byte_level="ByteLevel" in part_types(layout.get("decoder")),
         pieces=pieces,
         special=tokenizer.special_ids,
-        merges=merges,
+        unknown=tokenizer.unknown_id,
+        merges=[(left, right) for left, right in pairs],
         layout=layout,
     )
 
