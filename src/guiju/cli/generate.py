@@ -1,19 +1,24 @@
-"""Continue a prompt: greedy or sampled, one or several sequences."""
+"""Continue a prompt, or translate or summarise one: greedy, sampled or searched, one or several sequences."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from guiju.cli.loading import MODEL, AllowPickle, load_shown
 from guiju.cli.screen import print_json, table
+from guiju.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from guiju.generation import Generation, Sequence, Work
     from guiju.tokens import Tokenizer
 
 NAME = "generate"
+LARGEST_SCHEMA = 1 << 20
+"""Bytes; far above what a schema may have."""
+
 EXAMPLE = 'Example: guiju generate --model runs/quickstart --prompt "Once upon a time" --top-k 50 --seed 1'
 
 
@@ -35,6 +40,15 @@ def command(
     num_return_sequences: Annotated[int, typer.Option(help="how many continuations")] = 1,
     stop: Annotated[list[str] | None, typer.Option(help="end before this text; may be repeated")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="go on past the end of the text")] = False,
+    num_beams: Annotated[int, typer.Option(help="above 1: beam search, for translations and summaries")] = 1,
+    length_penalty: Annotated[float, typer.Option(help="of beam search: above 0 favours long texts")] = 1.0,
+    early_stopping: Annotated[
+        str, typer.Option(help="of beam search: end at num_beams texts (true), by a good guess (false), or never")
+    ] = "false",
+    json_schema: Annotated[
+        str | None, typer.Option(help='JSON of this schema: its file, or text such as {"type": "object"}')
+    ] = None,
+    regex: Annotated[str | None, typer.Option(help="text that matches this pattern as a whole")] = None,
     runner: Annotated[
         str, typer.Option(help="what computes: auto, torch or openvino (auto: openvino where guiju[cpu] is installed)")
     ] = "auto",
@@ -54,7 +68,7 @@ def command(
     allow_pickle: AllowPickle = False,
     json: Annotated[bool, typer.Option("--json", help="sequences with ids and finish reason as JSON")] = False,
 ) -> None:
-    from guiju.generation import SamplingSettings
+    from guiju.generation import SamplingSettings, form_of
 
     settings = SamplingSettings(
         greedy=greedy,
@@ -69,7 +83,13 @@ def command(
         num_return_sequences=num_return_sequences,
         stop=tuple(stop or ()),
         ignore_eos=ignore_eos,
+        num_beams=num_beams,
+        length_penalty=length_penalty,
+        early_stopping=_early_stopping(early_stopping),
+        json_schema=None if json_schema is None else _schema(json_schema),
+        regex=regex,
     )
+    form_of(settings)  # a form that cannot be is said before a model is read
     options: dict[str, Any] = {
         "runner": runner,
         "precision": precision,
@@ -81,16 +101,37 @@ def command(
     if json:
         print_json(_as_json(language_model.generate(prompt, settings, **options)))
         return
-    show = None if num_return_sequences > 1 else _Showing(prompt)
+    front = prompt if language_model.continues else ""  # a translation does not begin with its source
+    show = None if num_return_sequences > 1 else _Showing(front)
     found = language_model.generate(prompt, settings, on_text=show, **options)
     if show is not None:
-        typer.echo("" if show.begun else prompt)
+        typer.echo("" if show.begun else front)
     for number, sequence in enumerate(found, start=1):
         if show is None:
-            typer.echo(f"--- {number} ---\n{prompt}{sequence.text}")
+            typer.echo(f"--- {number} ---\n{front}{sequence.text}")
         if sequence.logprobs is not None:
             typer.echo(_likelihoods(language_model.tokenizer, sequence))
     typer.echo(_told(found.work), err=True)
+
+
+def _schema(given: str) -> str:
+    """A schema's text: what was given itself, or what its file holds."""
+    from guiju.storage import read_foreign
+
+    if given.lstrip().startswith("{") or given.strip() in ("true", "false"):
+        return given
+    try:
+        return read_foreign(Path(given), LARGEST_SCHEMA).decode("utf-8-sig")
+    except (StorageError, UnicodeDecodeError) as problem:
+        raise ConfigError(
+            f"--json-schema is neither a schema (an object in braces) nor a file that can be read: {problem}"
+        ) from None
+
+
+def _early_stopping(given: str) -> bool | Literal["never"]:
+    if given not in ("true", "false", "never"):
+        raise ConfigError(f"--early-stopping is {given!r}; it can be true, false or never")
+    return "never" if given == "never" else given == "true"
 
 
 class _Showing:
@@ -112,6 +153,8 @@ def _as_json(found: Generation[Sequence]) -> dict[str, Any]:
             "ids": list(sequence.ids),
             "finish_reason": sequence.finish_reason,
         }
+        if sequence.score is not None:
+            told["score"] = sequence.score
         if sequence.logprobs is not None:
             told["logprobs"] = [
                 {"logprob": one.logprob, "top": [{"id": token, "logprob": value} for token, value in one.top]}

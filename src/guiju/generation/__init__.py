@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from guiju.generation.continuation import generate
     from guiju.generation.engine import Engine
+    from guiju.generation.grammar import form_of
     from guiju.generation.logprobs import TokenLogprob
     from guiju.generation.requests import Handle, Request
     from guiju.generation.restriction import Restriction
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "continuation": ("generate",),
     "engine": ("Engine",),
+    "grammar": ("form_of",),
     "logprobs": ("TokenLogprob",),
     "requests": ("Handle", "Request"),
     "result": ("Generation", "Sequence", "Work"),
@@ -60,6 +62,7 @@ __all__ = [
     "TextStream",
     "TokenLogprob",
     "Work",
+    "form_of",
     "generate",
     "open_runner",
     "plan",

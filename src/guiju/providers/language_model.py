@@ -45,6 +45,11 @@ class LanguageModel:
     _opened: dict[tuple[str, str, bool], Runner] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
+    def continues(self) -> bool:
+        """Whether a text goes on from its prompt; beside an encoder it stands for itself, as a translation does."""
+        return self.model.config.kind != "encoder-decoder"
+
+    @property
     def decoder(self) -> Transformer:
         """The model, where only one that goes on with a text will do.
 

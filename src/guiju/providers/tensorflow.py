@@ -77,6 +77,8 @@ class TensorflowModel:
     files: tuple[Path, ...]
     """The files that it was read from."""
     downloads: tuple[Any, ...] = ()
+    continues: bool = True
+    """See LanguageModel.continues."""
 
     @cached_property
     def digest(self) -> str:
