@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import weakref
 from collections.abc import Callable
@@ -311,3 +312,21 @@ def test_a_runner_that_knows_no_encoder_is_refused(pairs, tokenizer):
     with pytest.raises(ConfigError, match="runner other knows no encoder"):
         generate(model, tokenizer, ["abc"], SamplingSettings(greedy=True), runner=Other(model))
     assert open_runner(model).name == "torch"
+
+
+def test_a_folder_of_either_library_translates_by_the_public_functions(pairs, tokenizer, guiju, tmp_path):
+    model, theirs = pairs["marian"]
+    save_model(model, tmp_path / "ours", tokenizer)
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    wanted = expected(theirs, tokenizer, ["床前明月"], count=3, num_beams=4, max_new_tokens=9)[0]
+    for folder in ("ours", "theirs"):
+        answer = guiju("generate", "--model", tmp_path / folder, "--prompt", "床前明月", "--num-beams", 4,
+                       "--num-return-sequences", 3, "--max-new-tokens", 9, "--json")  # fmt: skip
+        assert [one["ids"] for one in json.loads(answer.out)["sequences"]] == [ids for ids, _ in wanted]
+    shown = guiju(
+        "generate", "--model", tmp_path / "ours", "--prompt", "床前明月", "--num-beams", 4, "--max-new-tokens", 9
+    )
+    assert shown.out == tokenizer.decode(wanted[0][0]) + "\n"
+    refused = guiju("score", "--model", tmp_path / "ours", "--text", "abc")
+    assert refused.code == 2 and "encoder-decoder" in refused.err
