@@ -10,7 +10,7 @@ import pytest
 import torch
 from foreign_models import VOCABULARY, ids, lively, padding
 
-from guiju.model import bart_config, bert_config, gpt2_config, llama_config, t5_config, transformer_config
+from guiju.model import bart_config, bert_config, gpt2_config, hook_names, llama_config, t5_config, transformer_config
 from guiju.model.masks import (
     both,
     causal_mask,
@@ -212,14 +212,19 @@ def test_the_padding_of_a_source_is_not_seen_by_a_cache_either(name):
 def test_a_row_of_padding_alone_is_finite_and_touches_no_other_row(left):
     rows, real = ids(2, T), padding([9, 0], T, left)
     decoder, encoder = lively(DECODERS["gpt2"]), lively(ENCODER)
-    both_ways = lively(ENCODER_DECODERS["t5"])
+    pair = lively(ENCODER_DECODERS["t5"])
+    given = {"source": rows, "source_padding": real, "padding": real}
+    for model, answer in (
+        (decoder, lambda hooks: decoder.hidden(rows, padding=real, hooks=hooks)),
+        (encoder, lambda hooks: encoder(rows, padding=real, hooks=hooks)),
+        (pair, lambda hooks: pair.hidden(rows, **given, hooks=hooks)),
+    ):
+        watched = {name: lambda _: None for name in hook_names(model.config) if name.endswith("pattern")}
+        with torch.no_grad():
+            for found in (answer(None), answer(watched)):  # the kernel's way, and the one that shows its pattern
+                assert found.isfinite().all()
+            torch.testing.assert_close(answer(watched)[0][real[0]], answer(None)[0][real[0]], atol=1e-5, rtol=0)
     with torch.no_grad():
-        for answer in (
-            decoder.hidden(rows, padding=real),
-            encoder(rows, padding=real),
-            both_ways.hidden(rows, source=rows, source_padding=real, padding=real),
-        ):
-            assert answer.isfinite().all()
         alone = encoder(rows[:1], padding=real[:1])
         torch.testing.assert_close(encoder(rows, padding=real)[:1], alone, atol=1e-5, rtol=0)
 
