@@ -30,7 +30,7 @@ OnText = Callable[[int, str], None]
 def generate(
     model: AnyModel,
     tokenizer: Tokenizer,
-    prompts: Several[str],
+    prompts: Several[str | Several[int]],
     settings: SamplingSettings | None = None,
     on_text: OnText | None = None,
     *,
@@ -43,7 +43,7 @@ def generate(
 
     A prompt is read as transformers' tokenizer gives it: with the token in front that its layout puts there. An empty
     prompt is BOS alone, or the end-of-text token where there is no BOS. Beside an encoder, a prompt is the source text
-    that an answer is written of.
+    that an answer is written of. A prompt may also be ids, which are taken as they are, special tokens included.
 
     Args:
         on_text: is called with a sequence's number and a piece of its text as soon as it is certain: whole characters,

@@ -52,14 +52,18 @@ class Source:
         self._memory = None
 
 
-def source_of(model: AnyModel, tokenizer: Tokenizer, prompt: str) -> Source:
-    """A prompt as a source text: with the tokens before and after it that the tokenizer's layout has.
+def source_of(model: AnyModel, tokenizer: Tokenizer, prompt: str | Sequence[int]) -> Source:
+    """A prompt as a source text: with the tokens before and after it that the tokenizer's layout has. Ids are taken as
+    they are: so a caller places special tokens, which no text holds.
 
     Raises:
         ModelError: it has no token, or more than the encoder has positions for.
     """
     config = model.config
-    ids = [*tokenizer.prefix_ids, *tokenizer.encode(prompt), *tokenizer.suffix_ids]
+    if isinstance(prompt, str):
+        ids = [*tokenizer.prefix_ids, *tokenizer.encode(prompt), *tokenizer.suffix_ids]
+    else:
+        ids = list(prompt)
     if not ids:
         raise ModelError("the source text is empty, so there is nothing to read. Give a text")
     if len(ids) > config.context and config.positions != "relative":

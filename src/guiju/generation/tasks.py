@@ -42,7 +42,9 @@ class Task:
         return None if free and form is None else Restriction(self.forced, form)
 
 
-def plan(model: AnyModel, tokenizer: Tokenizer, prompts: Sequence[str], settings: SamplingSettings) -> list[Task]:
+def plan(
+    model: AnyModel, tokenizer: Tokenizer, prompts: Sequence[str | Sequence[int]], settings: SamplingSettings
+) -> list[Task]:
     """What is to be done for each prompt; whatever cannot be is said here, before any work.
 
     Raises:
@@ -71,8 +73,10 @@ def plan(model: AnyModel, tokenizer: Tokenizer, prompts: Sequence[str], settings
     return tasks
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> list[int]:
     """A prompt's ids, as `generate` reads it."""
+    if not isinstance(prompt, str):
+        return list(prompt) or [tokenizer.start_id]
     ids = tokenizer.encode(prompt)
     return [*tokenizer.prefix_ids, *ids] if ids else [tokenizer.start_id]
 
