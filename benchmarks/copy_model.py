@@ -38,9 +38,9 @@ def edits(count: int, seed: int) -> Iterator[tuple[str, str]]:
         story = random_.choice(sentences)
         if len(story) < 4:
             continue
-        start = random_.randrange(len(story) - 3)
-        passage = " ".join(story[start : start + 4])
-        if not 80 <= len(passage) <= 260 or not passage.isascii():
+        start = random_.randrange(len(story) - 1)
+        passage = " ".join(story[start : start + 2])
+        if not 60 <= len(passage) <= 150 or not passage.isascii():
             continue
         present = [name for name in NAMES if re.search(rf"\b{name}\b", passage)]
         if not present:
@@ -60,14 +60,14 @@ def make(out: Path, steps: int) -> Path:
     data = TokenData.open(out / "tokens", tokenizer.digest)
     torch.manual_seed(0)
     model = Transformer(
-        ModelSettings(context=256, width=256, layers=4, heads=4, tied=True).config(tokenizer.vocab_size)
+        ModelSettings(context=128, width=256, layers=3, heads=4, tied=True).config(tokenizer.vocab_size)
     )
     settings = TrainingSettings(
         steps=steps, batch=16, learning_rate=3e-3, warmup_steps=min(100, steps // 10), checkpoint_every=500, keep=1
     )
     train(
         model,
-        PackedBatches(data, context=256, batch=settings.batch, seed=0),
+        PackedBatches(data, context=128, batch=settings.batch, seed=0),
         settings,
         folder=out / "checkpoints",
         report=lambda done, total, line: print(f"{done}/{total} {line}", file=sys.stderr) if done % 50 == 0 else None,
