@@ -174,7 +174,7 @@ def fused_attention(
         scale=scale,
         enable_gqa=query.size(1) != key.size(1),
     )
-    if query.device.type == "cpu" and key.size(2) * key.size(3) <= SMALL and torch.is_autocast_enabled("cpu"):
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu") and key.size(2) * key.size(3) <= SMALL:
         with torch.autocast("cpu", enabled=False):
             mask = mask.float() if mask is not None and mask.is_floating_point() else mask
             return attend(query.float(), key.float(), value.float(), attn_mask=mask)

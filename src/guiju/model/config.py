@@ -301,7 +301,7 @@ def _require_combinations(config: ModelConfig) -> None:
 
 def require_context(config: ModelConfig, tokens: int) -> None:
     """Raise ModelError where more tokens are asked for than the model has positions; relative ones have no end."""
-    if tokens > config.context and config.positions != "relative":
+    if config.positions != "relative" and tokens > config.context:
         raise ModelError(
             f"{tokens} tokens do not fit the model's context of {config.context}: it has no positions beyond. "
             f"Shorten the text, or take a model with a longer context"

@@ -92,7 +92,7 @@ class Encoder(Stack, WithVocabulary):
         first = hidden[:, 0]
         if padding is not None:
             index = padding.long().argmax(dim=1)[:, None, None]  # (B, 1, 1): padding may stand on the left
-            first = hidden.take_along_dim(index, dim=1)[:, 0]
+            first = hidden.gather(1, index.expand(-1, -1, hidden.size(2)))[:, 0]
         return self.pooler(first).tanh()  # type: ignore[no-any-return]
 
     def head(self, hidden: Tensor) -> Tensor:
