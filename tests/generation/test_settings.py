@@ -32,6 +32,7 @@ from guiju.settings import from_mapping, to_mapping
     ({"seed": 2**60}, "seed is"),
     ({"stop": ("",)}, "empty text"),
     ({"stop": ("x",) * 100_000}, "100000 texts"),
+    ({"stop": ("x" * 70_000,)}, "70000 characters"),
     ({"stop": "end"}, "must be a tuple"),
 ])  # fmt: skip
 def test_a_setting_that_cannot_be_is_refused_by_name_and_value(fields, message):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guiju.generation.stops import StopTexts
 from guiju.generation.stream import TextStream
 
 TEXT = "春眠不觉晓，\U0001f600 처처 é end"
@@ -72,3 +74,30 @@ def test_streaming_in_any_pieces_equals_looking_for_the_stop_text_in_the_whole(t
     result, pieces, stopped = _stream(chunks, stops)
     assert result == "".join(pieces)
     assert (result, stopped) == (expected, expect_stop)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab", max_size=40), st.lists(st.text(alphabet="ab", min_size=1, max_size=6), max_size=6))
+def test_the_automaton_finds_what_looking_for_each_text_finds(text, stops):
+    automaton = StopTexts(tuple(stops))
+    state = 0
+    for end in range(1, len(text) + 1):
+        state = automaton.step(state, text[end - 1])
+        complete = [stop for stop in stops if text[:end].endswith(stop)]
+        assert automaton.found[state] == max(map(len, complete), default=0)
+        begun = [size for size in range(end + 1) if any(stop.startswith(text[end - size : end]) for stop in stops)]
+        assert automaton.held[state] == max(begun, default=0)
+
+
+def test_a_thousand_long_stop_texts_cost_no_more_than_one():
+    def seconds(stops):
+        stream = TextStream(stops)
+        started = time.process_time()
+        for _ in range(2000):
+            stream.push(b"0123 ")
+        assert stream.finish() is False
+        return time.process_time() - started
+
+    many = [f"{number:04d}{'-' * 60}" for number in range(1000)]
+    seconds(many)  # the automaton is made once
+    assert seconds(many) < 10 * seconds(many[:1]) + 0.05

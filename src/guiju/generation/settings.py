@@ -18,6 +18,9 @@ MAX_SEQUENCES = 1024
 MAX_BEAMS = 256
 MAX_LENGTH_PENALTY = 5
 MAX_STOPS = 1024
+MAX_STOP_CHARACTERS = 65_536
+"""Of all stop texts together."""
+
 MAX_LOGPROBS = 100
 MAX_LOOKUP = 64
 MAX_SEED = 2**53 - 1
@@ -114,6 +117,11 @@ class SamplingSettings:
             raise ConfigError(f"stop is the text {self.stop!r}; it must be a tuple of texts")
         if len(self.stop) > MAX_STOPS:
             raise ConfigError(f"stop holds {len(self.stop)} texts; at most {MAX_STOPS} are looked for at each token")
+        characters = sum(map(len, self.stop))
+        if characters > MAX_STOP_CHARACTERS:
+            raise ConfigError(
+                f"stop holds {characters} characters in all; at most {MAX_STOP_CHARACTERS} are looked for"
+            )
         if "" in self.stop:
             raise ConfigError("stop holds an empty text, which would end every continuation before it begins")
 

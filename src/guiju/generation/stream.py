@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Sequence
 
+from guiju.generation.stops import stop_texts
+
 
 class TextStream:
     """Collects bytes, gives out text."""
@@ -13,8 +15,8 @@ class TextStream:
         self.text = ""
         """What came so far; after `push` or `finish` returned True, what came before the stop text."""
         self._stopped = False
-        self._stops = stops
-        self._longest = max(map(len, stops), default=0)
+        self._stops = stop_texts(tuple(stops))
+        self._state = 0
         self._emit = emit
         self._emitted = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -35,23 +37,17 @@ class TextStream:
         return self._stopped
 
     def _take(self, more: str) -> bool:
-        begin = max(0, len(self.text) - self._longest + 1)  # a stop text may have begun before
+        begins = []
+        for end, character in enumerate(more, start=len(self.text) + 1):
+            self._state = self._stops.step(self._state, character)
+            if self._stops.found[self._state]:
+                begins.append(end - self._stops.found[self._state])
         self.text += more
-        found = [place for stop in self._stops if (place := self.text.find(stop, begin)) >= 0]
-        if found:
-            self.text = self.text[: min(found)]
+        if begins:
+            self.text = self.text[: min(begins)]
             self._stopped = True
-            self._give_out(len(self.text))
-        else:
-            self._give_out(len(self.text) - self._held())
+        self._give_out(len(self.text) - (0 if begins else self._stops.held[self._state]))
         return self._stopped
-
-    def _held(self) -> int:
-        """Length of the longest end of the text with which a stop text begins."""
-        for size in range(min(self._longest - 1, len(self.text)), 0, -1):
-            if any(stop.startswith(self.text[-size:]) for stop in self._stops):
-                return size
-        return 0
 
     def _give_out(self, end: int) -> None:
         if end > self._emitted:
