@@ -90,6 +90,25 @@ def test_a_decoder_without_a_source_is_refused(pair_model):
         pair_model(ids(1, 4), empty)
 
 
+def test_what_is_said_of_tokens_must_be_said_of_each(pair_model):
+    source, target = ids(2, 9), ids(2, 12, seed=2)
+    with pytest.raises(ModelError, match=r"padding has the shape \(2, 8\), but the ids have \(2, 9\)"):
+        pair_model(target, source=source, source_padding=padding([8, 3], 8))
+    documents, sources = torch.zeros(1, 12, dtype=torch.long), torch.zeros(2, 9, dtype=torch.long)
+    with pytest.raises(ModelError, match=r"documents has the shape \(1, 12\), but the ids have \(2, 12\)"):
+        pair_model(target, source=source, documents=documents, source_documents=sources)
+    with pytest.raises(ModelError, match=r"documents alone was given"):
+        pair_model(target, source=source, documents=torch.zeros(2, 12, dtype=torch.long))
+    with pytest.raises(ModelError, match=r"segments has the shape \(2, 3\)"):
+        lively(ENCODERS["masked"])(target, segments=torch.zeros(2, 3, dtype=torch.long))
+
+
+def test_a_mask_of_ones_and_zeros_is_one_of_truths(pair_model):
+    source, target, real = ids(2, 9), ids(2, 12, seed=2), padding([9, 6], 9)
+    found = pair_model(target, source=source, source_padding=real.long())
+    assert torch.equal(found, pair_model(target, source=source, source_padding=real))
+
+
 @pytest.mark.parametrize("name", ["2017", "bart"])
 def test_a_source_longer_than_the_context_is_refused(name):
     model = lively(WITH_DECODER[name])

@@ -154,9 +154,10 @@ class Stack(nn.Module):
             segments: (B, T) kinds of segments; 0 by default.
         Raises:
             ModelError: more tokens than the context or the cache has room for; documents, padding or a prefix with a
-                cache.
+                cache; or what is said of each token is of another shape than the ids.
         """
         length = x.size(1)
+        _require_same_places(x, documents=documents, padding=padding, segments=segments)
         if cache is None:
             require_context(self.config, length)
         else:
@@ -229,6 +230,15 @@ class Stack(nn.Module):
         if mask is not None and padding is not None:
             mask = never_blind(mask)
         return Sight(self.causal, x.device, window, mask, bias)
+
+
+def _require_same_places(x: Tensor, **given: Tensor | None) -> None:
+    for name, value in given.items():
+        if value is not None and value.shape != x.shape[:2]:
+            raise ModelError(
+                f"{name} has the shape {tuple(value.shape)}, but the ids have {tuple(x.shape[:2])}: it says something "
+                f"of each of them"
+            )
 
 
 def _require_single_pass(**given: Tensor | None) -> None:

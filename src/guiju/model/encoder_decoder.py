@@ -97,11 +97,14 @@ class EncoderDecoder(WithVocabulary):
             hooks: see guiju.model.hooks; those of the encoder are called where a source is given.
         Raises:
             ModelError: neither a cache nor a source, or both; more tokens than the context or the cache has room for;
-                or a hook without a point.
+                documents of one side alone, or of another shape than its ids; or a hook without a point.
         """
         if (cache is None) == (source is None):
             what = "neither a cache nor a source" if cache is None else "both a cache and a source"
             raise ModelError(f"{what} was given; a cache holds the memory of its source, else the source is read here")
+        if (documents is None) != (source_documents is None):
+            which = "source_documents" if documents is None else "documents"
+            raise ModelError(f"{which} alone was given; packed rows need both, so that each target sees its own source")
         if hooks is not None:
             require_known(hooks, self.config)
         memory = None

@@ -34,7 +34,7 @@ def padding_mask(real: Tensor) -> Tensor:
 
     The same mask keeps a decoder's cross-attention (交叉注意力) from the padding of its source.
     """
-    return real[:, None, None, :]
+    return real.bool()[:, None, None, :]
 
 
 def same_document_mask(documents: Tensor, others: Tensor | None = None) -> Tensor:

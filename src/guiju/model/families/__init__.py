@@ -35,7 +35,8 @@ def config_from(data: Mapping[str, Any], where: str) -> tuple[Family, ModelConfi
     """
     if "auto_map" in data:
         raise ModelError(
-            f"{where} has auto_map, so it wants its own code to be run. guiju never runs code out of a model"
+            f"{where} has auto_map, so it wants its own code to be run. guiju never runs code out of a model. If its "
+            f"weights are those of a plain {data.get('model_type')!r} (as Phi-3's are), take auto_map out of the file"
         )
     family = FAMILIES.get(str(data.get("model_type")))
     if family is None:
@@ -64,9 +65,10 @@ def _architecture(family: Family, given: Fields) -> str:
     names = given.data.get("architectures")
     if names is None or names == []:
         return family.default
-    if not isinstance(names, list) or len(names) != 1 or names[0] not in family.heads:
+    known = {name.lower(): name for name in family.heads}  # LLaMAForCausalLM is found too
+    if not isinstance(names, list) or len(names) != 1 or str(names[0]).lower() not in known:
         raise given.refuse("architectures", f"this version reads {', '.join(family.heads)} of {family.model_type}")
-    return str(names[0])
+    return known[str(names[0]).lower()]
 
 
 def config_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
