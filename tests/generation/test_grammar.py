@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
 from guiju.errors import ConfigError, ModelError
@@ -89,9 +90,9 @@ def holds(value, schema, root=None) -> bool:
     return True
 
 
-def walk(held: Grammar, tokenizer: Tokenizer, chance: random.Random, previous: int, most=3000) -> bytes:
+def walk(held: Grammar, tokenizer: Tokenizer, chance: random.Random, blank: bool, most=3000) -> bytes:
     """A text of random allowed tokens, up to its end."""
-    state, ids = held.begin(previous), []
+    state, ids = held.begin(blank), []
     while not state.finished:
         options = state.allowed().nonzero()[0]
         assert len(options), tokenizer.decode(ids)
@@ -101,7 +102,8 @@ def walk(held: Grammar, tokenizer: Tokenizer, chance: random.Random, previous: i
             break
         ids.append(token)
         assert len(ids) < most
-    return tokenizer.decode_bytes([previous, *ids])[len(tokenizer.decode_bytes([previous])) :]
+    before = [tokenizer.start_id if blank else tokenizer.encode("ab")[-1]]
+    return tokenizer.decode_bytes([*before, *ids])[len(tokenizer.decode_bytes(before)) :]
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +138,7 @@ def made(tokenizer: Tokenizer, ends=ENDS, vocab_size=None, **form) -> Grammar:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_whatever_is_drawn_is_json_of_the_schema(name, tokenizer):
     held, chance = made(tokenizer, json_schema=SCHEMAS[name]), random.Random(name)
-    previous = [tokenizer.start_id, tokenizer.encode("ab")[-1]]
-    texts = [walk(held, tokenizer, chance, previous[turn % 2]).decode() for turn in range(30)]
+    texts = [walk(held, tokenizer, chance, blank=turn % 2 == 0).decode() for turn in range(30)]
     assert len(set(texts)) > 3
     for text in texts:
         assert holds(json.loads(text), SCHEMAS[name]), text
@@ -147,8 +148,7 @@ def test_whatever_is_drawn_is_json_of_the_schema(name, tokenizer):
 def test_whatever_is_drawn_matches_the_whole_pattern(pattern, tokenizer):
     held, chance = made(tokenizer, regex=pattern), random.Random(pattern)
     for turn in range(20):
-        previous = tokenizer.start_id if turn % 2 else tokenizer.encode("ab")[-1]
-        text = walk(held, tokenizer, chance, previous).decode()
+        text = walk(held, tokenizer, chance, blank=turn % 2 == 0).decode()
         assert re.fullmatch(pattern, text), text
 
 
@@ -163,7 +163,7 @@ def test_without_the_form_random_tokens_do_not_have_it(merged):
 def test_every_text_of_the_form_can_be_written_however_it_is_cut_into_tokens(tokenizer):
     held = made(tokenizer, json_schema=ORDER)
     text = '{"城市": "北京", "days":3, "tags":["a","床"],"note":null}'
-    pieces = grammar._pieces(tokenizer)
+    pieces = [tokenizer.added_bytes(token) for token in range(tokenizer.vocab_size)]
     single = [pieces.index(bytes([byte])) for byte in text.encode()]
     longest, rest = [], text.encode()
     while rest:
@@ -173,7 +173,7 @@ def test_every_text_of_the_form_can_be_written_however_it_is_cut_into_tokens(tok
         rest = rest[len(pieces[longest[-1]]) :]
     assert len(longest) < len(single) or len(pieces) == 257
     for ids in (longest, single):
-        state = held.begin(single[0])
+        state = held.begin(blank=False)
         assert state.fitting(ids) == len(ids)
         for token in ids:
             assert state.allowed()[token]
@@ -183,7 +183,7 @@ def test_every_text_of_the_form_can_be_written_however_it_is_cut_into_tokens(tok
 
 def test_the_end_may_come_only_where_the_text_has_the_whole_form(bytes_tokenizer):
     held = made(bytes_tokenizer, regex="ab*", ends=frozenset({0, 7}))
-    state = held.begin(0)
+    state = held.begin(blank=False)
     assert not state.allowed()[[0, 7]].any()
     state.accept(*bytes_tokenizer.encode("a"))
     assert set(state.allowed().nonzero()[0]) == {0, 7, *bytes_tokenizer.encode("b")}
@@ -191,7 +191,7 @@ def test_the_end_may_come_only_where_the_text_has_the_whole_form(bytes_tokenizer
     state.accept(7)
     assert state.finished
     closed = made(bytes_tokenizer, regex="ab?", ends=frozenset())
-    state = closed.begin(0)
+    state = closed.begin(blank=False)
     for token in bytes_tokenizer.encode("ab"):
         assert not state.finished
         state.accept(token)
@@ -201,7 +201,7 @@ def test_the_end_may_come_only_where_the_text_has_the_whole_form(bytes_tokenizer
 def test_ids_without_text_and_rows_behind_the_vocabulary_are_never_allowed(stories):
     tokenizer = stories[1]
     held = made(tokenizer, regex=r"(?s).*", vocab_size=600, ends=frozenset({2}))
-    allowed = held.begin(0).allowed()
+    allowed = held.begin(blank=False).allowed()
     assert allowed.shape == (600,)
     assert not allowed[512:].any()
     assert set(np.flatnonzero(~allowed[:512])) >= set(tokenizer.special_ids - {2})
@@ -209,7 +209,7 @@ def test_ids_without_text_and_rows_behind_the_vocabulary_are_never_allowed(stori
 
 
 def test_a_character_is_finished_before_the_end(bytes_tokenizer):
-    state = made(bytes_tokenizer, regex="[一-龥]*").begin(0)
+    state = made(bytes_tokenizer, regex="[一-龥]*").begin(blank=False)
     first, second, third = bytes_tokenizer.encode("床")
     for token in (first, second):
         state.accept(token)
@@ -220,7 +220,7 @@ def test_a_character_is_finished_before_the_end(bytes_tokenizer):
 
 
 def test_a_guess_is_followed_as_far_as_it_fits_and_changes_nothing(bytes_tokenizer):
-    state = made(bytes_tokenizer, regex="abc|abd").begin(0)
+    state = made(bytes_tokenizer, regex="abc|abd").begin(blank=False)
     before = state.allowed()
     ids = bytes_tokenizer.encode("abxabc")
     assert state.fitting(ids) == 2
@@ -231,7 +231,7 @@ def test_a_guess_is_followed_as_far_as_it_fits_and_changes_nothing(bytes_tokeniz
 
 
 def test_a_copied_state_goes_its_own_way(bytes_tokenizer):
-    state = made(bytes_tokenizer, regex="ab|cd").begin(0)
+    state = made(bytes_tokenizer, regex="ab|cd").begin(blank=False)
     twin = state.copy()
     state.accept(*bytes_tokenizer.encode("a"))
     twin.accept(*bytes_tokenizer.encode("c"))
@@ -240,7 +240,7 @@ def test_a_copied_state_goes_its_own_way(bytes_tokenizer):
 
 
 def test_white_space_cannot_fill_the_limit(bytes_tokenizer):
-    state = made(bytes_tokenizer, json_schema={"type": "object"}).begin(0)
+    state = made(bytes_tokenizer, json_schema={"type": "object"}).begin(blank=False)
     for token in bytes_tokenizer.encode("{ "):
         state.accept(token)
     allowed = {bytes_tokenizer.decode([int(token)]) for token in state.allowed().nonzero()[0]}
@@ -301,18 +301,40 @@ def test_a_schema_as_text_and_as_mapping_is_one_setting_and_keeps_its_order():
     assert SamplingSettings(json_schema=schema) == SamplingSettings(json_schema='{"z": 1, "a": {"é": 2}}')
 
 
-def test_a_vocabulary_that_cannot_write_every_text_is_refused(stories):
+def _word_piece(folder) -> Tokenizer:
+    letters = [chr(code) for code in range(33, 127)]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    return Tokenizer.load(folder)
+
+
+def _unigram(folder) -> Tokenizer:
+    vocabulary = [("<unk>", 0.0), ("</s>", 0.0), *((chr(code), -3.0) for code in range(33, 127)), ("\u2581", -2.0)]
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=0))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    backend.decoder = tokenizers.decoders.Metaspace()
+    backend.add_special_tokens(["<unk>", "</s>"])
+    backend.save(str(folder / "tokenizer.json"))
+    return Tokenizer.load(folder)
+
+
+def _without_bytes(folder) -> Tokenizer:
     entries = [b"<unk>", b"<s>", b"</s>", *(chr(code).encode() for code in range(32, 127))]
-    small = Llama2cTokenizer([0.0] * len(entries), entries)
+    return Llama2cTokenizer([0.0] * len(entries), entries)
+
+
+@pytest.mark.parametrize("make", [_word_piece, _unigram, _without_bytes])
+def test_a_vocabulary_that_cannot_write_every_text_is_refused(make, tmp_path):
     with pytest.raises(ModelError, match=r"no token of its own for .* bytes of UTF-8"):
-        made(small, regex="a")
+        made(make(tmp_path), regex="a")
 
 
 def test_a_form_too_complex_to_follow_ends_with_an_error(bytes_tokenizer, monkeypatch):
     monkeypatch.setattr(grammar, "_LEXER_STATES", 40)
     held = made(bytes_tokenizer, regex="[ab]*a[ab]{9}c")
     with pytest.raises(ConfigError, match=r"regex '\[ab\]\*a\[ab\]\{9\}c' cannot be held to"):
-        walk(held, bytes_tokenizer, random.Random(0), 0)
+        walk(held, bytes_tokenizer, random.Random(0), blank=False)
 
 
 def test_a_finished_text_that_is_no_json_is_noticed(bytes_tokenizer):

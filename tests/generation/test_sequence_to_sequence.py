@@ -286,8 +286,9 @@ def test_sources_that_cannot_be_are_refused_before_any_work(pairs, tokenizer):
     assert generate(model, tokenizer, [""], SamplingSettings(greedy=True, max_new_tokens=3))  # the end of text alone
 
 
-def test_a_decoder_without_a_start_is_refused(tokenizer):
-    nameless = Tokenizer(tokenizer._data, {"eos_token": "</s>"})
+def test_a_decoder_without_a_start_is_refused():
+    trained = train_tokenizer(["plain text"], TokenizerSettings(vocab_size=257, special_tokens=("<end>",)))
+    nameless = Tokenizer(trained._data, {"eos_token": "<end>"})
     model = build_model(transformer_config(vocab_size=SIZE, context=32, width=16, layers=1, heads=2))
     with pytest.raises(ModelError, match="names no decoder_start_token_id"):
         generate(model, nameless, ["abc"], SamplingSettings(greedy=True))

@@ -113,9 +113,10 @@ class Grammar:
         if not self._is_possible():
             raise ConfigError(f"{form.kind} lets no text through: nothing fits it, not even an empty text. Correct it")
 
-    def begin(self, previous: int) -> GrammarState:
-        """The state of a text that begins after the token `previous`, the prompt's last one."""
-        drops = self._drops_space_after(previous)
+    def begin(self, blank: bool) -> GrammarState:
+        """The state of a new text. `blank`: nothing stands before it, so that a first token that begins with a space
+        loses it in vocabularies of SentencePiece's kind."""
+        drops = blank and self._known.drops_space
         if drops not in self._starts:
             self._starts[drops] = self._matcher(drops)
         return GrammarState(self, self._starts[drops].deep_copy())
@@ -140,11 +141,6 @@ class Grammar:
             return state.complete or bool(state.allowed().any())
         except ConfigError:
             return False
-
-    def _drops_space_after(self, previous: int) -> bool:
-        """Whether a token that begins with a space loses it after this one, as SentencePiece's do after BOS."""
-        before = self.tokenizer.decode_bytes([previous])
-        return self.tokenizer.decode_bytes([previous, self._known.space]) == before
 
     def _matcher(self, drops_space: bool) -> Any:
         library = _llguidance()
@@ -217,7 +213,7 @@ class _KnownTokenizer:
     bos_token_id = None
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        pieces = _pieces(tokenizer)
+        pieces = [tokenizer.added_bytes(token) for token in range(tokenizer.vocab_size)]
         lacking = sorted(set(_UTF8_BYTES) - {piece[0] for piece in pieces if len(piece) == 1})
         if lacking:
             raise ModelError(
@@ -229,7 +225,9 @@ class _KnownTokenizer:
         self.tokens = [*pieces, b"end of the form"]
         self.eos_token_id = len(pieces)
         self.special_token_ids = [token for token, piece in enumerate(pieces) if not piece] + [len(pieces)]
-        self.space = next(token for token, piece in enumerate(pieces) if piece == b" ")
+        begun = [tokenizer.added_bytes(token, first=True) for token in range(tokenizer.vocab_size)]
+        self.drops_space = begun != pieces
+        assert all(one in (piece, piece.removeprefix(b" ")) for one, piece in zip(begun, pieces, strict=True))
         self.library = _llguidance().LLTokenizer(self)
 
     def __call__(self, text: str) -> list[int]:
@@ -243,15 +241,6 @@ def _known_tokenizer(tokenizer: Tokenizer) -> _KnownTokenizer:
     if tokenizer not in _KNOWN:
         _KNOWN[tokenizer] = _KnownTokenizer(tokenizer)
     return _KNOWN[tokenizer]
-
-
-def _pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """By id, the bytes that it adds in the middle of a text; none for special ids."""
-    anchor = next((token for token in range(tokenizer.vocab_size) if tokenizer.decode_bytes([token])), None)
-    if anchor is None:
-        raise ModelError("the tokenizer has no id that stands for text, so there is nothing to hold to a form")
-    size = len(tokenizer.decode_bytes([anchor]))
-    return [tokenizer.decode_bytes([anchor, token])[size:] for token in range(tokenizer.vocab_size)]
 
 
 def _limits() -> Any:

@@ -25,6 +25,9 @@ class Task:
     ids: tuple[int, ...]
     """The prompt's; beside an encoder, the id that its decoder begins with."""
 
+    is_blank: bool
+    """Whether none of them stands for text, so that what comes begins one."""
+
     limit: int
     """New tokens of each text at most."""
 
@@ -37,7 +40,7 @@ class Task:
 
     def restriction(self) -> Restriction | None:
         """A new text's; None where anything may come."""
-        form = None if self.grammar is None else self.grammar.begin(self.ids[-1])
+        form = None if self.grammar is None else self.grammar.begin(self.is_blank)
         free = self.forced.first is None and self.forced.last is None and not self.forced.never
         return None if free and form is None else Restriction(self.forced, form)
 
@@ -62,14 +65,15 @@ def plan(
     ends = frozenset() if settings.ignore_eos else stop_ids(model, tokenizer)
     form = form_of(settings)
     grammar = None if form is None else Grammar(form, tokenizer, config.vocab_size, ends)
-    tasks = []
+    special, tasks = tokenizer.special_ids, []
     for number, prompt in enumerate(prompts):
         source = source_of(model, tokenizer, prompt) if config.kind == "encoder-decoder" else None
         ids = prompt_ids(tokenizer, prompt) if source is None else first_ids(model, tokenizer)
         limit = _new_tokens(len(ids), config.context, settings)
         last = None if settings.ignore_eos else config.forced_last_id
         forced = Forced(limit, config.forced_first_id, last, config.never_ids)
-        tasks.append(Task(number, tuple(ids), limit, ends, source, forced, grammar))
+        blank = special.issuperset(ids)
+        tasks.append(Task(number, tuple(ids), blank, limit, ends, source, forced, grammar))
     return tasks
 
 

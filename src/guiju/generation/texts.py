@@ -29,15 +29,16 @@ class Text:
     ) -> None:
         self.stream = TextStream(settings.stop, on_text)
         self._task, self._tokenizer, self._restriction = task, tokenizer, restriction
-        self._previous = task.ids[-1]
+        self._begins = task.is_blank  # whether no token that stands for text has come yet
+        self._special = tokenizer.special_ids
 
     def take(self, token: int) -> bool:
         """Take a token; whether the text ends with it: an end of text, a stop text, or the last of its form."""
         restriction = self._restriction
         if token in self._task.ends:
             return restriction is None or not restriction.cut
-        previous, self._previous = self._previous, token
-        stopped = self.stream.push(_bytes_after(self._tokenizer, previous, token))
+        stopped = self.stream.push(self._tokenizer.added_bytes(token, first=self._begins))
+        self._begins = self._begins and token in self._special
         return stopped or (restriction is not None and restriction.finished)
 
     def sequence(
@@ -54,8 +55,3 @@ class Text:
         if stopped and grammar is not None:
             grammar.require_kept(self.stream.text)
         return result.Sequence(self.stream.text, tuple(ids), "stop" if stopped else "length", seed, logprobs, score)
-
-
-def _bytes_after(tokenizer: Tokenizer, previous: int, token: int) -> bytes:
-    """A token's bytes where it stands: some tokenizers drop the space of a text's first token."""
-    return tokenizer.decode_bytes([previous, token])[len(tokenizer.decode_bytes([previous])) :]
