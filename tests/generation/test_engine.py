@@ -23,12 +23,12 @@ def _prompts(count, seed=0):
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "seeded sampling"])
 def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(settings, random_model, bytes_tokenizer):
     prompts = _prompts(40)
-    alone = [generate(random_model, bytes_tokenizer, [prompt], settings)[0] for prompt in prompts]
+    alone = [generate(random_model, bytes_tokenizer, [prompt], settings, record=True)[0] for prompt in prompts]
     assert len({sequences[0].ids for sequences in alone}) > 20
     chance = random.Random(1)
     for _ in range(4):
         order = chance.sample(range(40), k=chance.randint(2, 40))
-        together = generate(random_model, bytes_tokenizer, [prompts[index] for index in order], settings)
+        together = generate(random_model, bytes_tokenizer, [prompts[index] for index in order], settings, record=True)
         assert together == [alone[index] for index in order]
 
 
