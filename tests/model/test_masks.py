@@ -244,3 +244,11 @@ def test_the_pictures_are_what_the_code_draws():
         [sys.executable, str(ROOT / "docs" / "make_masks.py"), "--check"], cwd=ROOT, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_the_page_shows_every_picture():
+    page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    drawn = sorted((ROOT / "docs" / "images" / "masks").glob("*.svg"))
+    assert len(drawn) == 7
+    for picture in drawn:
+        assert f"images/masks/{picture.name}" in page
