@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from guiju.corpus import build_corpus, masking_controls
 from guiju.evidence import Kind
-from guiju.pipeline.orchestration import StageContext, StageResult
+from guiju.pipeline.orchestration import Reporter, StageContext, StageResult
 from guiju.tokens import Tokenizer, train_tokenizer, write_shards
 
 
@@ -39,13 +39,17 @@ def make_tokenizer(context: StageContext) -> StageResult:
 
 
 def make_tokens(context: StageContext) -> StageResult:
-    """Both sides of the split as memory-mapped ids."""
+    """Both sides of the split as memory-mapped ids; of pairs, their targets, with the sources beside them."""
     tokenizer = Tokenizer.load(context.path("tokenizer"))
     summary = {}
     for side in ("train", "validation"):
         source = context.path(f"corpus/{side}.jsonl")
         documents = read_documents(source, context.reporter.progress, f"tokens of {side}")
-        index = write_shards(documents, tokenizer, context.path(f"tokens/{side}"))
+        place = context.path(f"tokens/{side}")
+        if context.recipe.objective == "pairs":
+            documents = _pairs(documents, context.reporter)
+            _write_sources(source, tokenizer, sources_of(place))
+        index = write_shards(documents, tokenizer, place)
         summary[side] = {"tokens": index.tokens, "documents": index.documents, "text_bytes": index.text_bytes}
     train = summary["train"]
     return StageResult(
@@ -53,6 +57,36 @@ def make_tokens(context: StageContext) -> StageResult:
         f"{train['tokens']:,} tokens to learn from, {train['text_bytes'] / train['tokens']:.2f} bytes a token; "
         f"{summary['validation']['tokens']:,} held out",
     )
+
+
+def sources_of(targets: Path) -> Path:
+    """Where the sources of pairs lie, whose targets lie there."""
+    return targets.with_name(f"{targets.name}-sources")
+
+
+def split_pair(text: str) -> tuple[str, str] | None:
+    """A document's first line, and the rest: a source and its target. None where either is empty."""
+    source, _, target = text.partition("\n")
+    pair = source.strip(), target.strip()
+    return pair if all(pair) else None
+
+
+def _pairs(documents: Iterable[tuple[str, str]], reporter: Reporter) -> Iterator[tuple[str, str]]:
+    """The targets of those that are pairs."""
+    left_out = 0
+    for name, text in documents:
+        pair = split_pair(text)
+        if pair is None:
+            left_out += 1
+        else:
+            yield name, pair[1]
+    if left_out:
+        reporter.note(f"{left_out} documents hold one line alone, which is no pair, and are left out")
+
+
+def _write_sources(corpus: Path, tokenizer: Tokenizer, place: Path) -> None:
+    pairs = ((name, split_pair(text)) for name, text in read_documents(corpus))
+    write_shards(((name, pair[0]) for name, pair in pairs if pair is not None), tokenizer, place)
 
 
 def read_documents(path: Path, report: object = None, label: str = "") -> Iterator[tuple[str, str]]:

@@ -22,33 +22,22 @@ from guiju.compute import (
     forecast_against_actual,
     parameters,
     plan_training,
-    training_flops,
 )
 from guiju.evidence import Kind
-from guiju.model import ModelConfig, Transformer, load_model, save_model
-from guiju.pipeline.building import read_documents
+from guiju.model import AnyModel, ModelConfig, build_model, load_model, save_model
+from guiju.pipeline.lessons import Lesson, RandomLesson, Work, flops_of, model_config, open_lesson, work_of
 from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.pipeline.recipe import Recipe
 from guiju.storage import folder_digests, write_json
-from guiju.tokens import Batch, PackedBatches, TokenData, Tokenizer
-from guiju.training import (
-    Batches,
-    TrainingInterrupted,
-    TrainingResult,
-    evaluate_bits_per_byte,
-    ngram_baselines,
-    train,
-    xz_bits_per_byte,
-)
+from guiju.tokens import Tokenizer
+from guiju.training import TrainingInterrupted, TrainingResult, train
 
 CALIBRATION_STEPS = 5
-EVALUATION_ROWS = 64
-"""Rows of held-out text looked at while training; the evaluate stage looks at all of them."""
 
 
 def make_plan(context: StageContext) -> StageResult:
     """What pretraining will cost, from a few timed steps of the real loop on the real tokens."""
-    plan = calibrated_plan(context.recipe, context.path("tokenizer"), context.path("tokens/train"))
+    plan = calibrated_plan(context.recipe, context.run.path)
     context.record(Kind.PLAN, {"forecast": plan.to_json()}, "forecast of pretraining, before it begins")
     write_json(context.path("plan.json"), plan.to_json())
     return StageResult(
@@ -58,43 +47,41 @@ def make_plan(context: StageContext) -> StageResult:
     )
 
 
-def calibrated_plan(recipe: Recipe, tokenizer: Path, tokens: Path) -> Plan:
+def calibrated_plan(recipe: Recipe, run: Path) -> Plan:
     """The forecast of a recipe's pretraining, timed on this machine with the run's own tokens."""
-    vocabulary = Tokenizer.load(tokenizer)
-    return _timed_plan(recipe, vocabulary.vocab_size, _batches(recipe, TokenData.open(tokens, vocabulary.digest)))
+    config = model_config(recipe, Tokenizer.load(run / "tokenizer"))
+    return _timed_plan(recipe, config, open_lesson(recipe, run))
 
 
 def plan_without_data(recipe: Recipe) -> Plan:
     """The same before there are tokens: timed with random ones of the vocabulary that the recipe asks for."""
-    return _timed_plan(recipe, recipe.tokenizer.vocab_size, _RandomBatches(recipe))
+    config = recipe.model.config(recipe.tokenizer.vocab_size)
+    return _timed_plan(recipe, config, RandomLesson(recipe, config))
 
 
-def _timed_plan(recipe: Recipe, vocab_size: int, batches: Batches) -> Plan:
-    config = recipe.model.config(vocab_size)
+def _timed_plan(recipe: Recipe, config: ModelConfig, lesson: Lesson) -> Plan:
     training = recipe.training
     settings = replace(training, steps=CALIBRATION_STEPS, warmup_steps=1, evaluate_every=0, checkpoint_every=0, keep=1)
+    work = _work(recipe, config, lesson)
     with tempfile.TemporaryDirectory(prefix="guiju-plan-") as place:
         try:
-            result = train(new_model(recipe, config), batches, settings, folder=Path(place))
+            result = train(new_model(recipe, config), lesson.batches, settings, folder=Path(place))
         except TrainingInterrupted as stop:
             told = "stopped while the first steps were timed; run the same command again"
             raise TrainingInterrupted(told, step=0, checkpoint=stop.checkpoint) from None
         times = _step_seconds(result)
-    rest = times[1:]
-    calibration = Calibration(
-        first_s=times[0],
-        step_s=statistics.median(rest),
-        spread=(max(rest) - min(rest)) / 2 / statistics.median(rest),
-        steps=len(rest),
-    )
     device = devices.pick_device(training.device)
     return plan_training(
         config,
         steps=training.steps,
-        batch=training.batch,
-        length=config.context,
+        batch=work.largest.rows,
+        length=work.largest.width,
+        source=work.largest.source,
+        predicted=None if config.kind == "decoder" else work.largest.targets,
         accumulate=training.accumulate,
-        calibration=calibration,
+        flops=work.executed,
+        tokens=work.tokens,
+        calibration=_calibration(recipe, config, lesson, times, work),
         peak_flops=devices.matrix_peak_flops(device, getattr(torch, result.dtype)),
         dtype=result.dtype,
         activation_checkpointing=training.activation_checkpointing,
@@ -107,42 +94,62 @@ def _timed_plan(recipe: Recipe, vocab_size: int, batches: Batches) -> Plan:
     )
 
 
+def _calibration(recipe: Recipe, config: ModelConfig, lesson: Lesson, times: list[float], work: Work) -> Calibration:
+    """What a step takes, from those that were timed. Where steps differ in size, each is weighed by its operations."""
+    accumulate = recipe.training.accumulate
+    sizes = lesson.sizes(len(times) * accumulate)
+    mean = work.executed / recipe.training.steps
+    if len(sizes) == len(times) * accumulate:
+        each = [flops_of(recipe, config, size) for size in sizes]
+        flops = [sum(each[start : start + accumulate]) for start in range(0, len(each), accumulate)]
+        times = [time * mean / own for time, own in zip(times, flops, strict=True)]
+    rest = times[1:]
+    return Calibration(
+        first_s=times[0],
+        step_s=statistics.median(rest),
+        spread=(max(rest) - min(rest)) / 2 / statistics.median(rest),
+        steps=len(rest),
+    )
+
+
+def _work(recipe: Recipe, config: ModelConfig, lesson: Lesson) -> Work:
+    """What all of pretraining comes to."""
+    batches = recipe.training.steps * recipe.training.accumulate
+    return work_of(recipe, config, lesson.sizes(batches), batches)
+
+
 def _step_seconds(result: TrainingResult) -> list[float]:
     """Time of each step, those of earlier processes included."""
     return [json.loads(line)["seconds"] for line in result.timing.read_text(encoding="utf-8").splitlines()]
 
 
 def pretrain(context: StageContext) -> StageResult:
-    """Maximum likelihood on the packed training tokens, from the newest whole checkpoint where there is one."""
+    """The recipe's objective on the training tokens, from the newest whole checkpoint where there is one."""
     recipe = context.recipe
     tokenizer = Tokenizer.load(context.path("tokenizer"))
-    config = recipe.model.config(tokenizer.vocab_size)
-    data = TokenData.open(context.path("tokens/train"), tokenizer.digest)
-    held_out = TokenData.open(context.path("tokens/validation"), tokenizer.digest)
+    config = model_config(recipe, tokenizer)
+    lesson = open_lesson(recipe, context.run.path)
+    for note in lesson.notes:
+        context.reporter.note(note)
     model = new_model(recipe, config)
-    sizes = tokenizer.bytes_per_token
-
-    def evaluate(model: Transformer) -> float:
-        return evaluate_bits_per_byte(
-            model, held_out, sizes, context=config.context, batch=recipe.training.batch, max_rows=EVALUATION_ROWS
-        )
-
+    work = _work(recipe, config, lesson)
     with Meter(watts_per_core=recipe.cost.watts_per_core, grid=recipe.cost.grid) as meter:
         result = train(
             model,
-            _batches(recipe, data),
+            lesson.batches,
             recipe.training,
             folder=context.path("checkpoints"),
-            evaluate=evaluate,
+            evaluate=lesson.watch,
             on_event=lambda name, facts: _on_event(context, name, facts),
             report=context.reporter.progress,
-            flops_per_token=_flops_per_token(recipe, config),
+            flops_per_token=work.flops / work.targets,
             energy_kwh=meter.energy_kwh,
         )
     save_model(model, context.path("model"), tokenizer)
-    _record_cost(context, config, result, meter.result)
+    _record_cost(context, config, result, meter.result, work)
     bits = result.evaluations[-1][1]
     summary = {
+        "objective": recipe.objective,
         "parameters": parameters(config).total,
         "steps": result.steps,
         "tokens": result.tokens,
@@ -157,80 +164,33 @@ def pretrain(context: StageContext) -> StageResult:
         "notices": list(result.notices),
     }
     share = "" if result.peak_share is None else f", {result.peak_share:.0%} of the machine's peak"
+    learned = "tokens" if recipe.objective == "next-token" else "targets"
     return StageResult(
         summary,
-        f"{parameters(config).total:,} parameters, {result.tokens:,} tokens, {bits:.3f} bits per byte, "
-        f"{result.tokens_per_second:,.0f} tokens/s{share}",
+        f"{parameters(config).total:,} parameters, {result.tokens:,} {learned}, {bits:.3f} bits per byte, "
+        f"{result.tokens_per_second:,.0f} {learned}/s{share}",
     )
 
 
 def evaluate(context: StageContext) -> StageResult:
-    """Bits per byte on all held-out text, beside the untrained model, counts of tokens, and a general compressor."""
+    """The model on all held-out text, beside what it must beat."""
     recipe = context.recipe
-    tokenizer = Tokenizer.load(context.path("tokenizer"))
-    model = load_model(context.path("model"), kind="decoder")
-    data = TokenData.open(context.path("tokens/train"), tokenizer.digest)
-    held_out = TokenData.open(context.path("tokens/validation"), tokenizer.digest)
-    sizes, config = tokenizer.bytes_per_token, model.config
-    counted = ngram_baselines(data, held_out, sizes)
-    texts = (text for _, text in read_documents(context.path("corpus/validation.jsonl")))
-
-    def measured(model: Transformer) -> float:
-        return evaluate_bits_per_byte(model, held_out, sizes, context=config.context, batch=recipe.training.batch)
-
-    details = {
-        "model": measured(model),
-        "untrained": measured(new_model(recipe, config)),
-        "unigram": counted.unigram_bits_per_byte,
-        "bigram": counted.bigram_bits_per_byte,
-        "xz": xz_bits_per_byte(texts),
-        "bytes": counted.validation_bytes,
-        "tokens": held_out.tokens,
-    }
-    _record_measure(context, "bits_per_byte", details["model"], "bits per byte of held-out text", "bits/byte", details)
+    model = load_model(context.path("model"))
+    lesson = open_lesson(recipe, context.run.path)
+    found = lesson.assess(model, new_model(recipe, model.config))
+    _record_measure(context, found.measure, found.value, found.what, "bits/byte", found.details)
+    for note in found.notes:
+        context.reporter.note(note)
     context.path("tasks").mkdir(exist_ok=True)
-    write_json(context.path("tasks/bits-per-byte.json"), details)
-    others = ", ".join(f"{name} {details[name]:.3f}" for name in ("bigram", "unigram", "untrained", "xz"))
-    return StageResult(details, f"{details['model']:.3f} bits per byte; {others}")
+    write_json(context.path(found.file), found.details)
+    return StageResult({"measure": found.measure, **found.details}, found.line)
 
 
-def new_model(recipe: Recipe, config: ModelConfig) -> Transformer:
+def new_model(recipe: Recipe, config: ModelConfig) -> AnyModel:
     """The model before it learned anything; the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        return Transformer(config)
-
-
-def _batches(recipe: Recipe, data: TokenData) -> PackedBatches:
-    return PackedBatches(data, context=recipe.model.context, batch=recipe.training.batch, seed=recipe.training.seed)
-
-
-class _RandomBatches:
-    """Rows of random tokens, for timing alone."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.shape = (recipe.training.batch, recipe.model.context + 1)
-        self.vocab_size = recipe.tokenizer.vocab_size
-        self.random = torch.Generator().manual_seed(0)
-
-    def next(self) -> Batch:
-        tokens = torch.randint(self.vocab_size, self.shape, generator=self.random)
-        documents = torch.zeros(self.shape[0], self.shape[1] - 1, dtype=torch.int64)
-        return Batch(tokens[:, :-1], tokens[:, 1:], documents)
-
-    def state(self) -> dict[str, int]:
-        return {}
-
-    def restore(self, state: dict[str, int]) -> None:
-        assert not state, "random tokens for timing are never resumed"
-
-    def identity(self) -> dict[str, str | int]:
-        return {"data": "random tokens"}
-
-
-def _flops_per_token(recipe: Recipe, config: ModelConfig) -> float:
-    batch = recipe.training.batch
-    return training_flops(config, batch, config.context).total / (batch * config.context)
+        return build_model(config)
 
 
 def _on_event(context: StageContext, name: str, facts: Mapping[str, Any]) -> None:
@@ -257,19 +217,18 @@ def _rounded(value: float | None) -> str:
     return "no finite number of" if value is None else f"{value:.3f}"
 
 
-def _record_cost(context: StageContext, config: ModelConfig, result: TrainingResult, reading: Reading) -> None:
+def _record_cost(
+    context: StageContext, config: ModelConfig, result: TrainingResult, reading: Reading, work: Work
+) -> None:
     """Forecast beside what was measured, and the measures that standards ask for."""
     said = json.loads(context.path("plan.json").read_text(encoding="utf-8"))
     said.pop("estimate")
     forecast = Plan(**{**said, "assumptions": tuple(said["assumptions"])})
     seconds = sum(_step_seconds(result))
-    # A row's last targets may be missing, but the products are computed for the whole row all the same.
-    positions = result.steps * context.recipe.training.accumulate * context.recipe.training.batch * config.context
-    flops = _flops_per_token(context.recipe, config) * positions
     price = context.recipe.cost.price_per_hour
     actual = Actual(
         seconds=seconds,
-        flops=flops,
+        flops=work.flops,
         memory_bytes=reading.peak_memory_bytes,
         energy_kwh=reading.energy_kwh,
         co2_kg=reading.co2_kg,
@@ -279,7 +238,7 @@ def _record_cost(context: StageContext, config: ModelConfig, result: TrainingRes
     meter = reading.to_json()
     context.record(Kind.COST, {"rows": rows, "meter": meter}, "forecast of pretraining against what it took")
     _record_measure(context, "param_count", parameters(config).total, "weights of the model, counted", "parameters")
-    _record_measure(context, "training_flops", flops, "operations of the matrix products in pretraining", "FLOP")
+    _record_measure(context, "training_flops", work.flops, "operations of the matrix products in pretraining", "FLOP")
     _record_measure(context, "energy_kwh", reading.energy_kwh, "energy of pretraining", "kWh", meter)
     _record_measure(context, "co2e_kg", reading.co2_kg, "CO2 equivalent of that energy", "kg")
 

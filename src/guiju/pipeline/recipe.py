@@ -16,16 +16,21 @@ from guiju.errors import ConfigError
 from guiju.generation import SamplingSettings
 from guiju.model import ModelSettings
 from guiju.settings import apply_overrides, from_mapping, load_yaml, to_mapping
-from guiju.tokens import TokenizerSettings
-from guiju.training import TrainingSettings
+from guiju.tokens import TokenizerSettings, sentinels_needed
+from guiju.training import TrainingSettings, objective_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     text: str
-    """What the model is to continue; empty for the beginning of a text."""
+    """What the model is to continue; empty for the beginning of a text. A model that learns to fill blanks (objectives
+    masked-tokens and spans) fills each <mask> in it; one that learns pairs takes it as a source."""
     language: str = ""
     """For the report alone, such as en or zh."""
+
+
+BLANK = "<mask>"
+"""Stands in a prompt for what a model is to fill in, whatever its tokenizer calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,22 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.name and not re.fullmatch(r"[\w][\w.-]*", self.name):
             raise ConfigError(f"name is {self.name!r}; it may hold letters, digits, '.', '_' and '-'")
+        object.__setattr__(self, "tokenizer", _with_needed_tokens(self.tokenizer, self.objective, self.model.context))
+        self._check_prompts()
+
+    @property
+    def objective(self) -> str:
+        """What the model learns; follows its shape where the recipe does not say."""
+        return objective_name(self.training, self.model.config(vocab_size=self.tokenizer.vocab_size))
+
+    def _check_prompts(self) -> None:
+        fills = self.objective in ("masked-tokens", "spans")
+        for prompt in self.generation.prompts:
+            if fills and BLANK not in prompt.text:
+                raise ConfigError(
+                    f"generation.prompts holds {prompt.text!r}, but a model that learns {self.objective} fills blanks, "
+                    f"and there is none; write {BLANK} where it is to fill something in"
+                )
         room = self.model.context - 1
         wanted = self.generation.sampling.max_new_tokens
         if self.generation.prompts and wanted is not None and wanted > room:
@@ -89,6 +110,20 @@ class Recipe:
                 f"generation.sampling.max_new_tokens is {wanted}, but the model's context holds {self.model.context} "
                 f"tokens, prompt included; ask for fewer, or raise model.context"
             )
+
+
+def _with_needed_tokens(settings: TokenizerSettings, objective: str, context: int) -> TokenizerSettings:
+    """The tokenizer's settings with the special tokens that an objective cannot do without."""
+    known = settings.special_tokens
+    wanted: list[str] = []
+    if objective != "next-token" and not {"<pad>", "[PAD]"} & set(known):
+        wanted.append("<pad>")
+    if objective == "masked-tokens" and not {"<mask>", "[MASK]"} & set(known):
+        wanted.append("<mask>")
+    if objective == "spans":
+        sentinels = (f"<extra_id_{number}>" for number in range(sentinels_needed(context)))
+        wanted += [sentinel for sentinel in sentinels if sentinel not in known]
+    return replace(settings, special_tokens=(*known, *wanted)) if wanted else settings
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

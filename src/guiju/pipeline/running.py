@@ -77,8 +77,8 @@ def plan_recipe(path: Path, *, overrides: Sequence[str] = (), out: Path | None =
     """The forecast of a recipe's pretraining: on the run's own tokens where they stand, else on random ones."""
     recipe = read_recipe(path, overrides)
     folder = run_folder(recipe, out)
-    if (folder / "tokens" / "train" / "index.json").is_file() and (folder / "tokenizer").is_dir():
-        return calibrated_plan(recipe, folder / "tokenizer", folder / "tokens" / "train")
+    if (folder / "tokens" / "validation" / "index.json").is_file() and (folder / "tokenizer").is_dir():
+        return calibrated_plan(recipe, folder)
     return plan_without_data(recipe)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from guiju.audit import audit_run, write_findings, write_report
 from guiju.evidence import Kind
-from guiju.generation import generate
 from guiju.model import load_model
+from guiju.pipeline.filling import FOR_OBJECTIVE, respond
 from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.settings import to_mapping
 from guiju.statistics import Verdict
@@ -18,39 +18,40 @@ CONTINUATIONS = "tasks/generation.json"
 
 
 def make_continuations(context: StageContext) -> StageResult:
-    """Each of the recipe's prompts, continued; every sequence with its ids goes on record."""
-    settings = context.recipe.generation
-    model = load_model(context.path("model"), kind="decoder")
+    """Each of the recipe's prompts, continued, filled in or answered; every sequence with its ids goes on record."""
+    settings, objective = context.recipe.generation, context.recipe.objective
+    model = load_model(context.path("model"))
     tokenizer = Tokenizer.load(context.path("tokenizer"))
     kept: list[dict[str, Any]] = []
     for number, prompt in enumerate(settings.prompts):
-        context.reporter.progress(number, len(settings.prompts), f"continuing {prompt.text!r}")
-        # A record must come out again bit for bit, whatever is computed beside it.
-        found = generate(model, tokenizer, [prompt.text], settings.sampling, record=True)
-        [sequences] = found
+        task = FOR_OBJECTIVE[objective][0]
+        context.reporter.progress(number, len(settings.prompts), f"{task}: {prompt.text!r}")
+        spoken = respond(objective, model, tokenizer, prompt.text, settings.sampling)
         body = {
             "prompt": prompt.text,
             "language": prompt.language,
+            "task": task,
             "settings": to_mapping(settings.sampling),
-            "runner": found.runner,
-            "precision": found.precision,
-            "sequences": [
-                {"text": s.text, "ids": list(s.ids), "finish_reason": s.finish_reason, "seed": s.seed}
-                for s in sequences
-            ],
+            **spoken.facts,
+            "sequences": spoken.sequences,
         }
-        context.record(Kind.GENERATION, body, f"{len(sequences)} continuations of {prompt.text!r}")
+        context.record(Kind.GENERATION, body, f"{task} {prompt.text!r}: {len(spoken.sequences)} sequences")
         kept.append(body)
     context.path("tasks").mkdir(exist_ok=True)
     write_json(context.path(CONTINUATIONS), kept)
     count = sum(len(body["sequences"]) for body in kept)
-    first = kept[0]["sequences"][0]["text"].replace("\n", " ")[:48] if kept else ""
-    return StageResult(
-        {"prompts": len(kept), "sequences": count},
-        f"{count} continuations of {len(kept)} prompts: {kept[0]['prompt']}{first}..."
-        if kept
-        else "no prompt was given",
-    )
+    return StageResult({"prompts": len(kept), "sequences": count}, _told(kept, count))
+
+
+def _told(kept: list[dict[str, Any]], count: int) -> str:
+    if not kept:
+        return "no prompt was given"
+    body = kept[0]
+    first = body["sequences"][0]["text"].replace("\n", " ")
+    if body["task"] == "continue":
+        return f"{count} continuations of {len(kept)} prompts: {body['prompt']}{first[:48]}..."
+    shown = first[:96] + ("..." if len(first) > 96 else "")
+    return f"{count} texts for {len(kept)} prompts: {body['prompt']} -> {shown}"
 
 
 def make_findings(context: StageContext) -> StageResult:

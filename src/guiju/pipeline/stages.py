@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from guiju.compute import parameters
 from guiju.corpus import input_files
-from guiju.model import ModelConfig
 from guiju.pipeline.building import make_corpus, make_tokenizer, make_tokens
 from guiju.pipeline.learning import evaluate, make_plan, pretrain
 from guiju.pipeline.orchestration import Stage
@@ -36,10 +36,13 @@ def _learning_settings(recipe: Recipe) -> Mapping[str, Any]:
     return {"model": to_mapping(recipe.model), "training": to_mapping(recipe.training)}
 
 
+def _token_settings(recipe: Recipe) -> Mapping[str, Any]:
+    return {"pairs": True} if recipe.objective == "pairs" else {}
+
+
 def _checkpoint_space(recipe: Recipe) -> int:
     """Each checkpoint holds the weights and AdamW's two moments in float32, and one more is written before one goes."""
-    config: ModelConfig = recipe.model.config(vocab_size=recipe.tokenizer.vocab_size)
-    weights = config.vocab_size * config.width * 2 + config.layers * 16 * config.width**2
+    weights = parameters(recipe.model.config(vocab_size=recipe.tokenizer.vocab_size)).total
     return (recipe.training.keep + 2) * weights * 12
 
 
@@ -64,7 +67,7 @@ STAGES = (
         name="tokens",
         needs=("corpus", "tokenizer"),
         outputs=("tokens",),
-        settings=lambda recipe: {},
+        settings=_token_settings,
         work=make_tokens,
     ),
     Stage(
@@ -86,7 +89,7 @@ STAGES = (
     Stage(
         name="evaluate",
         needs=("corpus", "tokenizer", "tokens", "pretrain"),
-        outputs=("tasks/bits-per-byte.json",),
+        outputs=("tasks/bits-per-byte.json", "tasks/masked-tokens.json", "tasks/targets.json"),
         settings=lambda recipe: {},
         work=evaluate,
     ),

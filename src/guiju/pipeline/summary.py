@@ -58,17 +58,28 @@ class RunSummary:
             lines.append(("tokenizer", f"{built['tokenizer']['vocab_size']:,} tokens"))
         if "pretrain" in built:
             model = built["pretrain"]
-            lines.append(("model", f"{model['parameters']:,} parameters, learned from {model['tokens']:,} tokens"))
-        if "evaluate" in built:
-            bits = built["evaluate"]
             lines.append(
-                (
-                    "bits per byte",
-                    f"{bits['model']:.3f} (bigram {bits['bigram']:.3f}, unigram {bits['unigram']:.3f}, "
-                    f"untrained {bits['untrained']:.3f}, xz {bits['xz']:.3f})",
-                )
+                ("model", f"{model['parameters']:,} parameters, learned from {model['tokens']:,} {_learned(model)}")
             )
+        if "evaluate" in built:
+            lines.append(_quality(built["evaluate"]))
         return lines
+
+
+def _learned(model: dict[str, Any]) -> str:
+    return "tokens" if model.get("objective", "next-token") == "next-token" else "targets"
+
+
+def _quality(found: dict[str, Any]) -> tuple[str, str]:
+    """How good the model is, beside what it was held against."""
+    if "nats_per_token" not in found:
+        others = ", ".join(f"{name} {found[name]:.3f}" for name in ("bigram", "unigram", "untrained", "xz"))
+        return "bits per byte", f"{found['model']:.3f} ({others})"
+    nats = dict(found["nats_per_token"])
+    own = nats.pop("model")
+    others = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in nats.items())
+    what = "nats a masked token" if found["objective"] == "masked-tokens" else "nats a target token"
+    return what, f"{own:.3f} ({others}), {found['accuracy']['model']:.1%} right"
 
 
 def summarise(run: Run, done: list[str], seconds: float) -> RunSummary:

@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from guiju.tokens.bucketed import BatchSize, BucketedBatches, Examples, fixed_batches
     from guiju.tokens.learning import TokenizerSettings, train_tokenizer
     from guiju.tokens.llama2c import Llama2cTokenizer
-    from guiju.tokens.masked import MaskedExamples
+    from guiju.tokens.masked import MASKED_SHARE, MaskedExamples
     from guiju.tokens.pairs import PairExamples
     from guiju.tokens.pieces import Marks
     from guiju.tokens.reading import tokenizer_files
     from guiju.tokens.shards import Shard, ShardIndex, TokenData, write_shards
-    from guiju.tokens.spans import SpanExamples, sentinels_needed
+    from guiju.tokens.spans import SpanExamples, longest_target, sentinels_needed
     from guiju.tokens.tokenizer import END_OF_TEXT, Tokenizer
 
 _HOMES = {
     "batches": ("IGNORED", "Batch", "PackedBatches", "read_rows", "row_count"),
     "bucketed": ("BatchSize", "BucketedBatches", "Examples", "fixed_batches"),
     "llama2c": ("Llama2cTokenizer",),
-    "masked": ("MaskedExamples",),
+    "masked": ("MASKED_SHARE", "MaskedExamples"),
     "pairs": ("PairExamples",),
     "pieces": ("Marks",),
     "shards": ("Shard", "ShardIndex", "TokenData", "write_shards"),
-    "spans": ("SpanExamples", "sentinels_needed"),
+    "spans": ("SpanExamples", "longest_target", "sentinels_needed"),
     "learning": ("TokenizerSettings", "train_tokenizer"),
     "tokenizer": ("END_OF_TEXT", "Tokenizer"),
     "reading": ("tokenizer_files",),
@@ -39,6 +39,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "END_OF_TEXT",
     "IGNORED",
+    "MASKED_SHARE",
     "Batch",
     "BatchSize",
     "BucketedBatches",
@@ -55,6 +56,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerSettings",
     "fixed_batches",
+    "longest_target",
     "read_rows",
     "row_count",
     "sentinels_needed",

@@ -18,7 +18,7 @@ from guiju.tokens.draws import Numbers, draw_words, share_as_word
 from guiju.tokens.pieces import Marks, cut_documents, fill_rows, padding_of, row_width
 from guiju.tokens.shards import TokenData
 
-SHARE = 0.15
+MASKED_SHARE = 0.15
 REPLACED, RANDOM = 0.8, 0.1
 """Of the targets: how many are replaced by the mask, and how many by a random token."""
 PURPOSE_PLACES, PURPOSE_KINDS, PURPOSE_TOKENS = 11, 12, 13
@@ -29,7 +29,7 @@ _LAST = np.uint64((1 << 64) - 1)
 class MaskedExamples:
     """Pieces of documents, each between the marks of a text, with tokens to guess."""
 
-    def __init__(self, data: TokenData, marks: Marks, *, context: int, share: float = SHARE) -> None:
+    def __init__(self, data: TokenData, marks: Marks, *, context: int, share: float = MASKED_SHARE) -> None:
         """`context` tokens a row, marks included; `share` of them are targets.
 
         Raises:

@@ -48,6 +48,11 @@ def sentinels_needed(context: int) -> int:
     return run_counts(_longest(context, marks=0))[1] + 1
 
 
+def longest_target(context: int) -> int:
+    """Tokens of the target of a source that fills the context, without marks."""
+    return target_length(_longest(context, marks=0))
+
+
 class SpanExamples:
     """Pieces of documents with runs cut out."""
 
