@@ -68,8 +68,9 @@ def command(
     allow_pickle: AllowPickle = False,
     json: Annotated[bool, typer.Option("--json", help="sequences with ids and finish reason as JSON")] = False,
 ) -> None:
-    from guiju.generation import SamplingSettings, form_of
+    from guiju.generation import SamplingSettings, form_of, require_known
 
+    require_known(runner, precision)
     settings = SamplingSettings(
         greedy=greedy,
         temperature=temperature,
