@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guiju.audit.report.figures import in_unit, words
+from guiju.audit.report.objectives import wording
 from guiju.audit.report.story import Story, flat, number
 from guiju.evidence import Kind
 from guiju.pages import Bar, Html, Series, Text, bar_chart, both, join, line_chart, section, table, tag
@@ -18,6 +19,13 @@ BASELINES = {
     "unigram": Text("counts of single tokens", "单词元统计模型"),
     "bigram": Text("counts of token pairs", "双词元统计模型"),
     "xz": Text("the compressor xz", "xz 压缩程序"),
+    "other_source": Text("this model, given another text to read", "本模型，但给它另一篇原文"),
+}
+TASKS = {
+    # what was done with a prompt    what a reader is told
+    "continue": Text("Continuing", "续写"),
+    "fill": Text("Filling the blanks of", "填空"),
+    "answer": Text("Writing of", "据此写出"),
 }
 COSTS = {
     # what a cost is about    what a reader is told
@@ -52,13 +60,10 @@ def training_section(story: Story) -> Html | None:
     return section(
         "training",
         Text("How it learned", "学习过程"),
-        Text(
-            "The lower the line, the better the model guesses what comes next. A useful model beats simple counting.",
-            "曲线越低，模型越能猜中下文；一个有用的模型必须胜过简单计数。",
-        ),
+        wording(story).learning,
         _losses(story),
         _evaluations(story),
-        _bars(bars),
+        _bars(bars, wording(story).held_out),
         _events(story),
     )
 
@@ -106,7 +111,7 @@ def _evaluations(story: Story) -> Html | None:
 
 def _bits_per_byte(story: Story) -> list[Bar]:
     """The model's bits per byte and those of whatever it is compared with, the best first."""
-    measured = story.measurement("bits_per_byte") or {}
+    measured = story.measurement(wording(story).measure) or {}
     details = measured.get("details")
     found = dict(details) if isinstance(details, Mapping) else {}
     found["model"] = measured.get("value", story.evaluations[-1][1] if story.evaluations else None)
@@ -119,10 +124,9 @@ def _bits_per_byte(story: Story) -> list[Bar]:
     return sorted(bars, key=lambda bar: bar.value) if any(bar.strong for bar in bars) else []
 
 
-def _bars(bars: list[Bar]) -> Html | None:
+def _bars(bars: list[Bar], title: Text) -> Html | None:
     if not bars:
         return None
-    title = Text("Bits spent on a byte of held-out text; less is better", "留出文本每字节所需比特数，越少越好")
     beaten = [bar for bar in bars if not bar.strong and bar.value > next(b.value for b in bars if b.strong)]
     total = len(bars) - 1
     said = f"{len(beaten)} of the {total}" if len(beaten) < total else f"all {total}"
@@ -160,7 +164,7 @@ def writing_section(story: Story) -> Html | None:
         "writing",
         Text("What it writes", "它写了什么"),
         Text(
-            "Continuations as the model gave them, unedited. A small model is fluent long before it makes sense.",
+            "Texts as the model gave them, unedited. A small model is fluent long before it makes sense.",
             "以下为模型原样输出，未经修改。小模型写得通顺，远早于写得合理。",
         ),
         [_generation(body) for body in bodies],
@@ -169,6 +173,7 @@ def writing_section(story: Story) -> Html | None:
 
 def _generation(body: Mapping[str, Any]) -> Html:
     prompt = str(body.get("prompt", ""))
+    task = str(body.get("task") or "continue")
     language = str(body.get("language") or "")
     shown = prompt or both(Text("(the beginning of a text)", "（从文本开头）"))
     sequences = body.get("sequences")
@@ -184,7 +189,7 @@ def _generation(body: Mapping[str, Any]) -> Html:
         quotes.append(
             tag(
                 "blockquote",
-                tag("span", prompt, class_="prompt"),
+                tag("span", prompt, class_="prompt") if task == "continue" else None,
                 str(sequence.get("text", "")),
                 tag("footer", footer) if footer else None,
                 class_="quote",
@@ -196,7 +201,7 @@ def _generation(body: Mapping[str, Any]) -> Html:
         f"{key} {value}" for key, value in flat(settings if isinstance(settings, Mapping) else {}) if _said(value)
     )
     return join(
-        tag("h3", both(Text("Continuing", "续写")), " ", tag("q", shown)),
+        tag("h3", both(TASKS.get(task, TASKS["continue"])), " ", tag("q", shown)),
         quotes,
         tag("p", both(Text("drawn with", "采样设置")), ": ", tag("span", drawn), class_="soft small")
         if drawn

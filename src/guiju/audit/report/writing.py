@@ -9,6 +9,7 @@ from guiju.audit.describing import count_verdicts
 from guiju.audit.report.corpus import corpus_section
 from guiju.audit.report.figures import brief, duration, large, moment, whole
 from guiju.audit.report.findings import Audited, anchor, findings_section, read_findings, verdict_strip
+from guiju.audit.report.objectives import wording
 from guiju.audit.report.story import Story, flat, number, read_story
 from guiju.audit.report.training import cost_section, training_section, writing_section
 from guiju.evidence import Kind, Run
@@ -131,8 +132,8 @@ def _built(story: Story) -> Html:
     found = (
         (number(trained.get("parameters", weights.get("value"))), large, Text("parameters in the model", "模型参数")),
         (float(sum(stayed)) or None, whole, Text("documents kept", "保留文档")),
-        (number(trained.get("tokens")), large, Text("tokens learned from", "学习词元")),
-        (number(bits), lambda value: f"{value:.3f}", Text("bits per byte of unseen text", "未见文本每字节比特数")),
+        (number(trained.get("tokens")), large, wording(story).targets),
+        (number(bits), lambda value: f"{value:.3f}", wording(story).tile),
         (spent or None, duration, Text("of work", "总用时")),
     )
     tiles = [
