@@ -5,9 +5,29 @@ The command line prints the message alone, without a traceback, and exits with c
 
 from __future__ import annotations
 
+import unicodedata
+
+_LONGEST = 8000
+
 
 class GuijuError(Exception):
-    """The base of every error that a user can cause and mend."""
+    """The base of every error that a user can cause and mend.
+
+    Messages quote what strangers' files hold: a very long one is cut in its middle, and characters that would steer a
+    terminal or turn text around are written as escapes.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+        super().__init__(text if text.isprintable() else "".join(map(_visible, text)))
+
+
+def _visible(character: str) -> str:
+    if character in "\n\t" or character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 class ConfigError(GuijuError):

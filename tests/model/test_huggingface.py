@@ -203,7 +203,7 @@ def _edit(folder, **fields):
     ("llama", {"num_hidden_layers": 4}, r"model\.layers\.3\.input_layernorm\.weight of shape \(32,\) is missing"),
     ("llama", {"num_hidden_layers": 2}, r"model\.layers\.2\..* has no place"),
     ("llama", {"num_hidden_layers": 10**9}, r"states 1000000000 layers"),
-    ("llama", {"vocab_size": 10**12}, r"embed_tokens\.weight has shape \(97, 32\), but .* \(1000000000000, 32\)"),
+    ("llama", {"vocab_size": 10**9}, r"embed_tokens\.weight has shape \(97, 32\), but .* \(1000000000, 32\)"),
     ("llama", {"hidden_size": "32"}, r"hidden_size is '32'"),
     ("llama", {"num_attention_heads": 0}, r"num_attention_heads is 0"),
     ("llama", {"num_attention_heads": 3}, r"shape that cannot be"),

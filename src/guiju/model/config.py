@@ -23,6 +23,8 @@ _CHOICES = {
     "activation": get_args(Activation),
     "head": get_args(Head),
 }
+LARGEST_SIZE = 1 << 30
+"""Of any size: a matrix of two such sizes still has a size in bytes that 64 bits can say."""
 GATED = ("swiglu", "geglu", "geglu_tanh")
 """Activations of an MLP with a gate, which is a third matrix."""
 
@@ -234,6 +236,13 @@ def _require_sizes(config: ModelConfig) -> None:
         value = getattr(config, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(f"model.{name} is {value!r}; it must be a whole number of at least {least}")
+        if value > LARGEST_SIZE:
+            raise ConfigError(f"model.{name} is {value}; no model has more than {LARGEST_SIZE}")
+    if config.heads * config.head_width > LARGEST_SIZE:
+        raise ConfigError(
+            f"model.heads x model.head_width is {config.heads} x {config.head_width}; no model has more than "
+            f"{LARGEST_SIZE}"
+        )
     if config.heads % config.kv_heads:
         raise ConfigError(f"model.kv_heads is {config.kv_heads}; it must divide model.heads, which is {config.heads}")
 
