@@ -15,7 +15,7 @@ import torch
 
 from guiju.errors import ModelError
 from guiju.model import Transformer, gpt2_config, save_model
-from guiju.providers import export_model
+from guiju.providers import export_model, load
 from guiju.tokens import Tokenizer, TokenizerSettings, train_tokenizer
 
 TEXT = (
@@ -90,16 +90,38 @@ def test_openais_own_encoder_gives_the_same_ids(trained, tmp_path):
     assert json.loads((tmp_path / "out" / "encoder.json").read_text())["<|endoftext|>"] == trained.eos_id
 
 
+def test_the_folder_is_read_again_with_the_same_text_and_scores(trained, tmp_path):
+    folder = model_for(trained, tmp_path / "in")
+    export_model(folder, to="openai-gpt2", out=tmp_path / "out")
+    before, after = load(folder), load(tmp_path / "out")
+    assert all(after.tokenizer.encode(line) == trained.encode(line) for line in LINES)
+    assert after.tokenizer.eos_id == after.tokenizer.bos_id == trained.eos_id
+    assert (
+        before.generate("Once", greedy=True, max_new_tokens=20)[0]
+        == after.generate("Once", greedy=True, max_new_tokens=20)[0]
+    )
+    assert before.score(LINES) == after.score(LINES)
+
+
+def test_the_digest_names_the_weights_under_any_name(trained, tmp_path):
+    export_model(model_for(trained, tmp_path / "in"), to="openai-gpt2", out=tmp_path / "out")
+    for path in (tmp_path / "out").glob("model.ckpt*"):
+        path.rename(path.with_name(path.name.replace("model.ckpt", "model-1000")))
+    (tmp_path / "out" / "checkpoint").write_text('model_checkpoint_path: "model-1000"\n')
+    names = {path.name for path in load(tmp_path / "out").files}
+    assert {"model-1000.index", "model-1000.data-00000-of-00001", "encoder.json", "vocab.bpe", "hparams.json"} <= names
+
+
 @pytest.mark.skipif("GUIJU_DATA" not in os.environ, reason="needs GUIJU_DATA, the folder that holds tokenizer-gpt2")
-def test_gpt2s_own_vocabulary_comes_out_as_openai_published_it(tmp_path):
+def test_gpt2s_own_vocabulary_goes_in_and_comes_out_as_openai_published_it(tmp_path):
     source = Path(os.environ["GUIJU_DATA"]) / "tokenizer-gpt2"
     published = {name: gzip.decompress((source / f"{name}.gz").read_bytes()) for name in ("encoder.json", "vocab.bpe")}
-    (tmp_path / "vocab.json").write_bytes(published["encoder.json"])
-    (tmp_path / "merges.txt").write_bytes(published["vocab.bpe"])
+    for name, data in published.items():
+        (tmp_path / name).write_bytes(data)
     folder = model_for(Tokenizer.load(tmp_path), tmp_path / "in")
     export_model(folder, to="openai-gpt2", out=tmp_path / "out")
-    assert (tmp_path / "out" / "vocab.bpe").read_bytes() == published["vocab.bpe"]
-    assert json.loads((tmp_path / "out" / "encoder.json").read_text()) == json.loads(published["encoder.json"])
+    for name, data in published.items():
+        assert (tmp_path / "out" / name).read_bytes() == data
 
 
 def changed_tokenizer(tokenizer: Tokenizer, folder: Path, *path: str, value: object) -> Tokenizer:

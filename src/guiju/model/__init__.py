@@ -8,7 +8,7 @@ from guiju.model.encoder_decoder import EncoderDecoder
 from guiju.model.hooks import Hooks, hook_names
 from guiju.model.huggingface import load_model, save_model
 from guiju.model.llama2c import load_llama2c, save_llama2c
-from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2, save_openai_gpt2
+from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2, openai_gpt2_files, save_openai_gpt2
 from guiju.model.positions import rotary_frequencies
 from guiju.model.presets import (
     ModelSettings,
@@ -48,6 +48,7 @@ __all__ = [
     "load_llama2c",
     "load_model",
     "load_openai_gpt2",
+    "openai_gpt2_files",
     "rotary_frequencies",
     "save_llama2c",
     "save_model",

@@ -77,6 +77,21 @@ def is_openai_gpt2(folder: Path) -> bool:
     return (folder / HPARAMS).is_file() and (folder / CHECKPOINT).is_file()
 
 
+def openai_gpt2_files(folder: Path) -> list[Path]:
+    """The files that its weights are read from, under whatever name `checkpoint` gives them.
+
+    Raises:
+        ModelError: `checkpoint` names none.
+    """
+    name = _checkpoint_name(folder / CHECKPOINT)
+    return [
+        folder / CHECKPOINT,
+        folder / HPARAMS,
+        folder / f"{name}.index",
+        *sorted(folder.glob(f"{name}.data-*-of-*")),
+    ]
+
+
 def load_openai_gpt2(
     folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Transformer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from guiju.errors import ModelError
-from guiju.model import is_openai_gpt2, load_llama2c, load_model, load_openai_gpt2
+from guiju.model import is_openai_gpt2, load_llama2c, load_model, load_openai_gpt2, openai_gpt2_files
 from guiju.providers.language_model import LanguageModel
 from guiju.providers.tokenizers import own_tokenizer, read_tokenizer, require_plain, tokenizer_files
 from guiju.tokens import Llama2cTokenizer
@@ -32,8 +32,7 @@ def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bo
         require_plain(path, ".")
         gpt2 = load_openai_gpt2(path)
         own = own_tokenizer([path], tokenizer, gpt2.config.vocab_size)
-        weights = [*path.glob("model.ckpt*"), path / "checkpoint", path / "hparams.json"]
-        return LanguageModel(reference, gpt2, own[0], (*sorted(weights), *own[1]))
+        return LanguageModel(reference, gpt2, own[0], (*openai_gpt2_files(path), *own[1]))
     folder = path if (path / "config.json").is_file() else path / "model"
     if not (folder / "config.json").is_file():
         run = (path / "recipe.yaml").exists() or (path / "ledger").exists()
