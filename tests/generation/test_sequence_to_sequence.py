@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import weakref
 from collections.abc import Callable
 
 import pytest
+import sentencepiece
 import tokenizers
 import torch
 from tokenizers.processors import TemplateProcessing
@@ -15,10 +17,13 @@ from transformers import (
     GenerationConfig,
     MarianConfig,
     MarianMTModel,
+    MarianTokenizer,
     T5Config,
     T5ForConditionalGeneration,
+    T5Tokenizer,
 )
 
+from guiju import load as guiju_load
 from guiju.errors import ConfigError, ModelError
 from guiju.generation import Engine, Request, SamplingSettings, generate, open_runner, score
 from guiju.generation.sampling import Chooser
@@ -284,6 +289,8 @@ def test_sources_that_cannot_be_are_refused_before_any_work(pairs, tokenizer):
         generate(model, tokenizer, ["ok"], SamplingSettings(greedy=True, max_new_tokens=65))
     assert generate(pairs["t5"][0], tokenizer, ["a" * 600], SamplingSettings(greedy=True, max_new_tokens=3))
     assert generate(model, tokenizer, [""], SamplingSettings(greedy=True, max_new_tokens=3))  # the end of text alone
+    with pytest.raises(ModelError, match=f"the source holds the id {SIZE}"):
+        generate(model, tokenizer, [[5, SIZE]], SamplingSettings(greedy=True))
 
 
 def test_a_decoder_without_a_start_is_refused():
@@ -331,3 +338,67 @@ def test_a_folder_of_either_library_translates_by_the_public_functions(pairs, to
     assert shown.out == tokenizer.decode(wanted[0][0]) + "\n"
     refused = guiju("score", "--model", tmp_path / "ours", "--text", "abc")
     assert refused.code == 2 and "encoder-decoder" in refused.err
+
+
+LINES = [
+    f"the small fox went home over bridge {number}. 从前有一只小狐狸，它走过旧桥{number}。" for number in range(99)
+]
+
+
+def _pieces(size: int, **options) -> bytes:
+    """A SentencePiece model."""
+    held = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES),
+        model_writer=held,
+        model_type="unigram",
+        vocab_size=size,
+        minloglevel=2,
+        **options,
+    )
+    return held.getvalue()
+
+
+def _marian_tokenizer(folder):
+    data = _pieces(120)
+    for name in ("source.spm", "target.spm"):
+        (folder / name).write_bytes(data)
+    model = sentencepiece.SentencePieceProcessor(model_proto=data)
+    tokens = ["</s>", "<unk>", *(model.id_to_piece(number) for number in range(3, model.vocab_size())), "<pad>"]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"source_lang": "eng", "target_lang": "zho"}))
+    return MarianTokenizer.from_pretrained(folder)
+
+
+def _t5_tokenizer(folder):
+    (folder / "spiece.model").write_bytes(_pieces(120, pad_id=0, eos_id=1, unk_id=2, bos_id=-1))
+    tokenizer = T5Tokenizer.from_pretrained(folder, extra_ids=0)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+@pytest.mark.parametrize("kind", ["marian", "t5"])
+def test_a_published_folder_with_its_own_tokenizer_gives_transformers_texts(kind, tmp_path):
+    make, config = {"marian": (_marian_tokenizer, MarianConfig), "t5": (_t5_tokenizer, T5Config)}[kind]
+    tokenizer = make(tmp_path)
+    sizes = SIZES if kind == "marian" else {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    start = {"decoder_start_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(2)
+    build = MarianMTModel if kind == "marian" else T5ForConditionalGeneration
+    theirs = build(config(vocab_size=len(tokenizer), **sizes, **ids, **start)).requires_grad_(False).eval()
+    for weight in theirs.parameters():
+        weight.add_(torch.randn_like(weight) * 0.3)
+    theirs.generation_config = GenerationConfig(**ids, **start, bad_words_ids=[[tokenizer.pad_token_id]])
+    theirs.save_pretrained(tmp_path)
+    theirs = build.from_pretrained(tmp_path).eval()
+    ours = guiju_load(tmp_path)
+    sources = ["the small fox", "从前有一只小狐狸，它走过旧桥7。", "home"]
+    for options in ({"num_beams": 1}, {"num_beams": 4, "length_penalty": 0.6}):
+        inputs = tokenizer(sources, return_tensors="pt", padding=True)
+        wanted = theirs.generate(**inputs, do_sample=False, max_new_tokens=12, **options)
+        found = ours.generate(sources, greedy=True, max_new_tokens=12, **options)
+        texts = [tokenizer.decode(row, skip_special_tokens=True) for row in wanted]
+        assert [sequences[0].text.strip() for sequences in found] == [text.strip() for text in texts]
+        assert all(texts)

@@ -66,6 +66,9 @@ def source_of(model: AnyModel, tokenizer: Tokenizer, prompt: str | Sequence[int]
         ids = list(prompt)
     if not ids:
         raise ModelError("the source text is empty, so there is nothing to read. Give a text")
+    beyond = next((token for token in ids if not 0 <= token < config.vocab_size), None)
+    if beyond is not None:
+        raise ModelError(f"the source holds the id {beyond}, but the model's run from 0 to {config.vocab_size - 1}")
     if len(ids) > config.context and config.positions != "relative":
         raise ModelError(
             f"the source text has {len(ids)} tokens, but the model's context is {config.context}. Shorten it, or take "
