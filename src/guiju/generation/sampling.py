@@ -136,21 +136,21 @@ class Chooser:
             return certainty.is_clear_best(logits, slack)
         logits = apply_temperature(logits, self.settings.temperature)
         slack /= self.settings.temperature
-        for keep, is_clear, value in self._filters():
+        doubt = 0.0
+        for keep, doubt_of, value in self._filters():
             before, logits = logits, keep(logits, value)
-            if not is_clear(before, logits, value, slack):
-                return False
-        return certainty.is_clear_draw(logits, self._drawn(), slack)
+            doubt = doubt_of(before, logits, value, slack, doubt)
+        return certainty.is_clear_draw(logits, self._drawn(), slack, doubt)
 
     def _filters(self) -> Iterator[tuple[Any, Any, Any]]:
-        """What is kept after the temperature, in the settings' order: how, whether that is clear, with which value."""
+        """What is kept after the temperature, in the settings' order: how, what that leaves in doubt, which value."""
         settings = self.settings
         if settings.top_k is not None:
-            yield keep_top_k, certainty.is_clear_top_k, settings.top_k
+            yield keep_top_k, certainty.doubt_of_top_k, settings.top_k
         if settings.top_p is not None:
-            yield keep_top_p, certainty.is_clear_top_p, settings.top_p
+            yield keep_top_p, certainty.doubt_of_top_p, settings.top_p
         if settings.min_p is not None:
-            yield keep_min_p, certainty.is_clear_min_p, settings.min_p
+            yield keep_min_p, certainty.doubt_of_min_p, settings.min_p
 
     def _drawn(self) -> Tensor:
         if self._place is None:
