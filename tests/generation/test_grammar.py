@@ -15,6 +15,7 @@ from guiju.errors import ConfigError, ModelError
 from guiju.generation import SamplingSettings, generate, grammar
 from guiju.generation.grammar import Grammar, form_of
 from guiju.model import Transformer, llama_config
+from guiju.settings import from_mapping, to_mapping
 from guiju.tokens import Llama2cTokenizer, Tokenizer, TokenizerSettings, train_tokenizer
 
 ENDS = frozenset({0})
@@ -299,6 +300,17 @@ def test_settings_that_contradict_the_form_are_refused(fields, message):
 def test_a_schema_as_text_and_as_mapping_is_one_setting_and_keeps_its_order():
     schema = {"z": 1, "a": {"é": 2}}
     assert SamplingSettings(json_schema=schema) == SamplingSettings(json_schema='{"z": 1, "a": {"é": 2}}')
+
+
+def test_forms_and_beams_survive_the_way_through_a_recipe():
+    given = {
+        "json_schema": {"type": "object", "properties": {"b": {}, "a": {}}},
+        "num_beams": 3,
+        "early_stopping": "never",
+    }
+    settings = from_mapping(SamplingSettings, given)
+    assert json.loads(settings.json_schema) == given["json_schema"]
+    assert from_mapping(SamplingSettings, to_mapping(settings)) == settings
 
 
 def _word_piece(folder) -> Tokenizer:

@@ -196,6 +196,17 @@ def test_pages_of_one_source_are_never_taken_for_anothers(pairs):
     assert read == 2 * (12 + 5) + (12 - 10) + 5  # the third one finds five of its six pages
 
 
+def test_guesses_and_precision_leave_the_tokens(pairs, tokenizer):
+    settings = SamplingSettings(greedy=True, max_new_tokens=20, ignore_eos=True)
+    for family in ("marian", "t5"):
+        model = pairs[family][0]
+        plain = generate(model, tokenizer, SOURCES, settings)
+        assert list(generate(model, tokenizer, SOURCES, settings, prompt_lookup=4)) == list(plain)
+        rounded = generate(model, tokenizer, SOURCES, settings, runner=open_runner(model, precision="bfloat16"))
+        assert rounded.precision == "bfloat16"
+        assert [texts[0].ids[0] for texts in rounded] == [texts[0].ids[0] for texts in plain]
+
+
 def test_streamed_pieces_make_up_the_texts(pairs, tokenizer):
     pieces: dict[int, str] = {}
     found = generate(
