@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol, overload
@@ -91,7 +92,14 @@ def load_model(
         )
     stop_ids = _stop_ids(folder, data, config.vocab_size)
     config = replace(config, stop_ids=stop_ids, **generation_fields(folder, data, config))
-    held = Held(open_weights(folder, pickles=pickles), family.prefix, family.older)
+    with closing(open_weights(folder, pickles=pickles)) as weights:
+        held = Held(weights, family.prefix, family.older)
+        return _with_weights(folder, family, config, held, dtype, torch.device(device))
+
+
+def _with_weights(
+    folder: Path, family: Family, config: ModelConfig, held: Held, dtype: torch.dtype, device: torch.device
+) -> AnyModel:
     layers = config.layers + (config.encoder_layers or 0)
     if layers > len(held.stored):
         raise ModelError(
@@ -102,7 +110,7 @@ def load_model(
         model = build_model(config)
     tensors = family.tensors(config)
     _require_tensors(model, tensors, held, family, folder)
-    model.load_state_dict(_our_tensors(model, tensors, held, dtype, torch.device(device)), assign=True)
+    model.load_state_dict(_our_tensors(model, tensors, held, dtype, device), assign=True)
     return model.requires_grad_(True).eval()
 
 
@@ -169,11 +177,14 @@ def _require_tensors(model: AnyModel, tensors: Tensors, held: Held, family: Fami
         name = _found(border.theirs, tensors, held)
         if name not in held:
             shown = held.prefix + name if name in body else name
-            raise ModelError(f"{folder}: tensor {shown} of shape {shape} is missing from the weights")
+            raise ModelError(
+                f"{folder}: tensor {shown} of shape {shape} is missing from the weights. Does config.json belong to "
+                f"them? If so, the folder is not whole: copy or download it again"
+            )
         if held.shape(name) != shape:
             raise ModelError(
                 f"{folder}: tensor {held.stored[name]} has shape {held.shape(name)}, but by config.json it must have "
-                f"{shape}"
+                f"{shape}. Take the config.json that belongs to these weights"
             )
     _require_copies(tensors, held, folder)
     _require_computed(tensors, held, folder)

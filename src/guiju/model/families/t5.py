@@ -118,11 +118,11 @@ def _activation(given: Fields) -> Activation:
 
 
 def _settle(config: ModelConfig, held: Held) -> ModelConfig:
-    """The head is the embedding unless the weights hold another, whatever config.json says: so does transformers 5."""
-    own = "lm_head.weight" in held and (
-        "shared.weight" not in held or not held.are_equal("lm_head.weight", "shared.weight")
-    )
-    return replace(config, tied=not own)
+    """The head is the embedding unless the weights hold another, whatever config.json says: so does transformers 5. But
+    a head of its own that config.json speaks of may not be missing."""
+    if "lm_head.weight" not in held:
+        return config
+    return replace(config, tied="shared.weight" in held and held.are_equal("lm_head.weight", "shared.weight"))
 
 
 def _write(config: ModelConfig) -> dict[str, object]:
