@@ -140,17 +140,43 @@ def test_a_graph_that_is_cut_off_or_flipped_is_refused_or_only_computes(tensorfl
             assert {node.op for node in nodes} <= ALLOWED | _SAVERS
 
 
-def test_a_constant_that_would_fill_the_memory_is_refused(tensorflow, target):
+def rewritten(folder: Path, change) -> Path:
+    """The same with its graph changed by hand."""
     from tensorflow.core.protobuf import saved_model_pb2
 
-    folder = save(tensorflow, target, lambda _: tensorflow.no_op())
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    node = next(n for f in saved.meta_graphs[0].graph_def.library.function for n in f.node_def if n.op == "Const")
-    node.attr["value"].tensor.tensor_shape.ClearField("dim")
-    for _ in range(3):
-        node.attr["value"].tensor.tensor_shape.dim.add(size=100_000)
+    change(saved.meta_graphs[0].graph_def.library.function)
     (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return folder
+
+
+def test_a_constant_that_would_fill_the_memory_is_refused(tensorflow, target):
+    def grow(functions):
+        node = next(n for f in functions for n in f.node_def if n.op == "Const")
+        node.attr["value"].tensor.tensor_shape.ClearField("dim")
+        for _ in range(3):
+            node.attr["value"].tensor.tensor_shape.dim.add(size=100_000)
+
+    folder = rewritten(save(tensorflow, target, lambda _: tensorflow.no_op()), grow)
     with pytest.raises(ModelError, match=r"its constant \S+ has the shape \[100000, 100000, 100000\]"):
+        require_harmless(folder)
+
+
+def test_a_saver_that_may_come_in_another_functions_place_is_refused(tensorflow, target):
+    """TensorFlow exchanges functions that are said to implement the same thing."""
+
+    def offer(functions):
+        next(f for f in functions if "traced_save" in f.signature.name).attr["api_implements"].s = b"look_up"
+
+    folder = rewritten(save(tensorflow, target, lambda _: tensorflow.no_op()), offer)
+    with pytest.raises(ModelError, match=r"traced_save_\d+ has the operation"):
+        require_harmless(folder)
+
+
+def test_two_functions_of_one_name_are_refused(tensorflow, target):
+    folder = save(tensorflow, target, lambda _: tensorflow.no_op())
+    rewritten(folder, lambda functions: functions.add().CopyFrom(functions[0]))
+    with pytest.raises(ModelError, match="two of its functions have the same name"):
         require_harmless(folder)
 
 

@@ -80,9 +80,11 @@ def require_harmless(folder: Path) -> Any:
         raise ModelError(f"{folder} is no SavedModel that can be trusted: {problem}") from None
     graph = _parse(data, folder / GRAPH)
     used = _used_functions(graph)
-    functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
-    for name, nodes in (("", graph.graph_def.node), *functions.items()):
-        allowed = ALLOWED if name == "" or name in used else ALLOWED | _SAVERS
+    library = [(function.signature.name, function.node_def) for function in graph.graph_def.library.function]
+    if len(dict(library)) < len(library):
+        raise ModelError(f"{folder} is not loaded: two of its functions have the same name, so neither can be checked")
+    for name, nodes in (("", graph.graph_def.node), *library):
+        allowed = ALLOWED | _SAVERS if name and name not in used else ALLOWED
         for node in nodes:
             _require_size(node, folder)
             if node.op not in allowed:
@@ -131,12 +133,13 @@ def _require_size(node: Any, folder: Path) -> None:
 
 
 def _used_functions(graph: Any) -> set[str]:
-    """Every function that an object names, and all that those call."""
-    objects = graph.object_graph_def
+    """Every function that an object names, all that those call, and those that may come in another one's place."""
+    objects, library = graph.object_graph_def, graph.graph_def.library.function
     waiting = set(objects.concrete_functions)
+    waiting |= {function.signature.name for function in library if "api_implements" in function.attr}
     for node in objects.nodes:
         waiting |= {*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name}
-    calls = {function.signature.name: set(_called(function.node_def)) for function in graph.graph_def.library.function}
+    calls = {function.signature.name: set(_called(function.node_def)) for function in library}
     used: set[str] = set()
     while waiting:
         name = waiting.pop()
