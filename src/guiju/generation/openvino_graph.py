@@ -37,7 +37,7 @@ def cache_name(kind: str, layer: int) -> str:
     return f"{kind}.{layer}"
 
 
-def trace(model: Transformer, cache_type: str) -> tuple[Any, Transformer]:
+def trace(model: Transformer, cache_type: str, places: int) -> tuple[Any, Transformer]:
     """The graph of a model, and the stand-in that was traced: its matrices hold nothing yet.
 
     The graph's constants lie in the stand-in's memory, by which each is known again when its weights are put in. Where
@@ -45,6 +45,7 @@ def trace(model: Transformer, cache_type: str) -> tuple[Any, Transformer]:
 
     Args:
         cache_type: OpenVINO's name of the keys' and values' type: "f32" or "bf16".
+        places: positions run from 0 to places - 1.
     """
     openvino = load_openvino()
     from openvino.frontend import FrontEndManager
@@ -72,8 +73,43 @@ def trace(model: Transformer, cache_type: str) -> tuple[Any, Transformer]:
         port.get_node().set_partial_shape(openvino.PartialShape(_SHAPES.get(name, [-1]) if name in INPUTS else held))
         if name not in INPUTS:
             port.get_node().set_element_type(getattr(openvino.Type, cache_type))
+    _tabulate_waves(graph, places)
     graph.validate_nodes_and_infer_types()
     return graph, twin
+
+
+def _tabulate_waves(graph: Any, places: int) -> None:
+    """Sines and cosines of positions, computed in float32 once for all places, instead of in each step.
+
+    In a step they would be computed in the graph's precision, and bfloat16 cannot tell one far position's angle from
+    the next: stories260K's loss rises by 14 % so, and by 0.02 % with tables.
+    """
+    openvino = load_openvino()
+    operations = openvino.opset13
+    positions = next(port.get_node() for port in graph.inputs if "positions" in port.get_names())
+    known = {positions.get_name(): True}
+
+    def depends_on_positions_alone(node: Any) -> bool:
+        name = node.get_name()
+        if name not in known:
+            sources = [port.get_node() for port in node.input_values()]
+            known[name] = node.get_type_name() != "Parameter" and all(map(depends_on_positions_alone, sources))
+        return known[name]
+
+    ordered = graph.get_ordered_ops()
+    for node in ordered:  # from the inputs on, so that no chain of calls is long
+        depends_on_positions_alone(node)
+    waves = [node for node in ordered if node.get_type_name() in ("Sin", "Cos") and known[node.get_name()]]
+    if not waves:
+        return
+    part = openvino.Model([node.output(0) for node in waves], [positions], "waves").clone()
+    compiled = openvino.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    tables = compiled([np.arange(places)])
+    for node, port in zip(waves, compiled.outputs, strict=True):
+        table = operations.constant(tables[port].copy())  # (places, ...)
+        row = operations.gather(table, positions, operations.constant(0))
+        for target in list(node.output(0).get_target_inputs()):
+            target.replace_source_output(row.output(0))
 
 
 class _Step(nn.Module):
