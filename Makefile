@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONWARNINGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench bench-ledger bench-corpus bench-train soak install dev clean constraints reference
+.PHONY: help quickstart test check bench bench-ledger bench-corpus bench-train bench-generate parity soak install dev clean constraints reference
 
 help: ## what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,6 +29,12 @@ bench: $(VENV)/dev ## machine, ledger and corpus, each stage apart; results in b
 
 bench-train: $(VENV)/dev ## our training loop beside the Hugging Face Trainer, in one run
 	@$(BIN)/python benchmarks/train.py
+
+bench-generate: $(VENV)/dev ## our runners beside transformers, CTranslate2, llama.cpp and OpenVINO GenAI, in one run
+	@$(BIN)/python benchmarks/generate.py
+
+parity: $(VENV)/dev ## the same tokens as llama.cpp, onnxruntime, TensorFlow and others, on one set of weights
+	@$(BIN)/python benchmarks/parity.py
 
 soak: $(VENV)/dev ## the long versions: 200 kills in training, 1,000 tamperings a class
 	@$(BIN)/python -m pytest -m soak
