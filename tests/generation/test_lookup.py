@@ -191,3 +191,12 @@ def test_the_filters_that_certainty_follows_are_those_of_sampling():
     drawn = {Chooser(settings, [0], 30, seed, 0).choose(logits, slack=1e-9) for seed in range(200)} - {None}
     assert drawn <= set(kept.nonzero().flatten().tolist())
     assert len(drawn) > 2
+
+
+def test_guessing_ends_where_it_does_not_pay():
+    lookup = Lookup([1, 2, 3, 1, 2], most=3)
+    lookup.learn(drafted=3, accepted=3)
+    lookup.repeat(19)
+    assert lookup.draft(3) == (3, 1, 2)
+    lookup.repeat(1)
+    assert lookup.draft(3) == ()

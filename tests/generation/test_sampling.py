@@ -43,6 +43,17 @@ def test_top_p_keeps_what_transformers_keeps(share):
         _same_filter(keep_top_p(logits, share), theirs.TopPLogitsWarper(share), logits)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.99, 0.9999, 1.0])
+@pytest.mark.parametrize("spread", [0.3, 2.0, 6.0])
+def test_top_p_keeps_what_transformers_keeps_of_a_large_vocabulary(share, spread):
+    logits = torch.randn(50_000, generator=torch.Generator().manual_seed(9)) * spread
+    ours, processor = keep_top_p(logits, share), theirs.TopPLogitsWarper(share)
+    expected = processor(torch.tensor([[0]]), logits[None].double())[0]  # in float32 its own sums are off by 1e-5
+    assert abs(int(ours.isfinite().sum()) - int(expected.isfinite().sum())) <= (2 if share < 0.9999 else 1000)
+    assert torch.equal(ours[ours.isfinite()], logits[ours.isfinite()])
+    torch.testing.assert_close(ours.double().softmax(-1), expected.softmax(-1), atol=2e-4, rtol=0)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
 def test_min_p_keeps_what_transformers_keeps(share):
     for logits in LOGITS:

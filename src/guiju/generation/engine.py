@@ -151,8 +151,10 @@ class Engine:
             slack = None if plain else self.runner.rounding * float(row.abs().max())
             token = branch.request.choices[branch.index].choose(row, slack)
             if token is None:
-                branch.rewind()
                 self.counts.rewound += 1
+                if branch.lookup is not None:
+                    branch.lookup.repeat(branch.computed - branch.exact)
+                branch.rewind()
                 break
             self._append(branch, token, row)
             if branch.finish_reason is not None or token != following:

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 LONGEST, SHORTEST = 3, 2
 """Tokens that must have come before in the same order, tried from long to short."""
 
+GRACE = 16
+"""Guessing ends when so many more tokens had to be computed again than were guessed right."""
+
 
 class Lookup:
     """An index over one sequence's tokens."""
@@ -19,6 +22,7 @@ class Lookup:
         """`most` is the greatest number of tokens to guess at once."""
         self.drafted = 0
         self.accepted = 0
+        self._repeated = 0
         self._most = self._length = most
         self._ids: list[int] = []
         self._after: dict[tuple[int, ...], int] = {}  # a run of tokens -> the place after its latest but last coming
@@ -37,7 +41,9 @@ class Lookup:
                     self._latest[run] = len(self._ids)
 
     def draft(self, most: int) -> tuple[int, ...]:
-        """Up to `most` tokens that may come next; none where the last tokens are new."""
+        """Up to `most` tokens that may come next; none where the last tokens are new, or guesses did not pay."""
+        if self._repeated > self.accepted + GRACE:
+            return ()
         for size in range(LONGEST, SHORTEST - 1, -1):
             place = self._after.get(tuple(self._ids[-size:]))
             if place is not None:
@@ -53,3 +59,7 @@ class Lookup:
             self._length = min(self._most, 2 * max(drafted, self._length))
         else:
             self._length = max(1, accepted + 1)
+
+    def repeat(self, tokens: int) -> None:
+        """So many tokens are computed again, because a choice after guesses was too close to call."""
+        self._repeated += tokens

@@ -17,6 +17,8 @@ from guiju.errors import ModelError
 from guiju.generation import certainty
 from guiju.generation.settings import SamplingSettings
 
+_LIKELIEST = (256, 4096)
+
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Make ids less likely that came already: `seen` is (vocab,), True for those."""
@@ -37,6 +39,14 @@ def keep_top_k(logits: Tensor, count: int) -> Tensor:
 
 def keep_top_p(logits: Tensor, share: float) -> Tensor:
     """Only the likeliest whose probabilities reach `share` together, at least one; the others become -inf."""
+    for count in _LIKELIEST:  # a whole vocabulary takes milliseconds to sort, and few of it are likely
+        if 4 * count > logits.numel():
+            break
+        best = logits.topk(count)
+        sums = (best.values.double() - logits.double().logsumexp(dim=-1)).exp().cumsum(dim=-1)
+        if sums[-1] > share:
+            kept = torch.cat((sums.new_zeros(1), sums[:-1])) < share  # what comes before it does not reach it
+            return torch.full_like(logits, -math.inf).scatter(0, best.indices[kept], best.values[kept])
     ascending, order = logits.sort()
     unlikely = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - share
     unlikely[-1] = False
@@ -165,9 +175,10 @@ def draw(logits: Tensor, generator: torch.Generator) -> int:
 
 def take(logits: Tensor, place: Tensor) -> int:
     """The id among whose share of the summed probabilities a number between 0 and 1 falls."""
-    sums = logits.double().softmax(dim=-1).cumsum(dim=-1)
-    last = int((logits > -math.inf).nonzero()[-1])  # rounding must not lead behind the last possible one
-    return min(int(torch.searchsorted(sums, place * sums[-1], right=True)), last)
+    ids = (logits > -math.inf).nonzero()[:, 0]
+    sums = logits[ids].double().softmax(dim=-1).cumsum(dim=-1)
+    found = int(torch.searchsorted(sums, place * sums[-1], right=True))
+    return int(ids[min(found, len(ids) - 1)])  # rounding must not lead behind the last one
 
 
 def _stream(seed: int, index: int) -> int:
