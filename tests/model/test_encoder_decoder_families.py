@@ -199,6 +199,8 @@ def test_the_first_id_of_a_text_comes_from_the_generation_config(tmp_path):
     ("bart", {"encoder_layers": 2}, r"encoder\.layers\.2\..* has no place .*2 encoder and 2 decoder layers"),
     ("bart", {"encoder_layers": 10**9}, r"states 1000000002 layers"),
     ("bart", {"decoder_start_token_id": "x"}, r"decoder_start_token_id is 'x'"),
+    ("bart", {"is_causal": False}, r"is_causal is False"),
+    ("t5", {"sliding_window": 4}, r"sliding_window is 4"),
     ("marian", {"share_encoder_decoder_embeddings": False}, r"share_encoder_decoder_embeddings is False"),
     ("marian", {"decoder_vocab_size": 50}, r"decoder_vocab_size is 50"),
     ("t5", {"feed_forward_proj": "gated-relu"}, r"feed_forward_proj is 'gated-relu'"),

@@ -16,7 +16,7 @@ from torch import Tensor
 from guiju.errors import ModelError
 from guiju.model.config import Head, ModelConfig
 from guiju.model.families.border import (
-    NEVER,
+    CAUSAL,
     Border,
     Family,
     Fields,
@@ -176,7 +176,7 @@ def _family(
         default=architecture,
         prefix="model.",
         fixed={
-            **NEVER,
+            **CAUSAL,
             "is_encoder_decoder": (True,),
             "is_decoder": (False,),
             "tie_word_embeddings": (True,),

@@ -166,13 +166,23 @@ ALWAYS_FREE = frozenset(
 )
 """Our fields that every family can hold: sizes, and what steers no computation."""
 
-# Fields of every family.
 NEVER: dict[str, tuple[object, ...]] = {
     "quantization_config": (None,),
     "pruned_heads": (None, {}),
+    "per_layer_config": (None, {}),
+    **dict.fromkeys(("text_config", "text_encoder", "decoder", "generator"), (None,)),  # a config inside the config
 }
-DECODER_ONLY: dict[str, tuple[object, ...]] = {
+"""Fields that would change any family: theirs -> values under which the computation is the one done here."""
+
+CAUSAL: dict[str, tuple[object, ...]] = {
     **NEVER,
+    "is_causal": (True,),
+    **dict.fromkeys(("sliding_window", "attention_chunk_size", "layer_types", "kv_sharing_modes"), (None,)),
+}
+"""The same for whatever has a decoder: transformers reads them from any config, when it makes masks and caches."""
+
+DECODER_ONLY: dict[str, tuple[object, ...]] = {
+    **CAUSAL,
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
 }

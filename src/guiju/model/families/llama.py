@@ -255,14 +255,17 @@ def _family(
     required: Mapping[str, tuple[object, ...]] | None = None,
     free: tuple[str, ...] = (),
     fixed: Mapping[str, tuple[object, ...]] | None = None,
+    reads: tuple[str, ...] = (),
     fused: bool = False,
 ) -> Family:
+    """`reads` are the fields that the family itself reads, though others must leave them alone."""
+    left = {theirs: values for theirs, values in DECODER_ONLY.items() if theirs not in reads}
     return Family(
         model_type=model_type,
         heads={f"{name}ForCausalLM": "vocabulary", f"{name}Model": "vocabulary"},
         default=f"{name}ForCausalLM",
         prefix="model.",
-        fixed={**DECODER_ONLY, "hidden_act": ("silu", "swish"), **(fixed or {})},
+        fixed={**left, "hidden_act": ("silu", "swish"), **(fixed or {})},
         required={
             "positions": ("rotary",),
             "norm": ("rms",),
@@ -294,6 +297,7 @@ MISTRAL = _family(
     "Mistral",
     _Defaults(intermediate_size=14336, max_position_embeddings=4096 * 32, num_key_value_heads=8),
     own=_window(4096),
+    reads=("sliding_window",),
     write=lambda config: {"sliding_window": config.window},
     free=("rotary_scaling", "window"),
     fixed=_WHOLE_HEADS,
@@ -304,6 +308,7 @@ QWEN2 = _family(
     "Qwen2",
     _QWEN,
     own=_qwen(qkv_bias=True),
+    reads=("sliding_window", "layer_types"),
     write=_write_qwen,
     required={"qkv_bias": (True,)},
     free=("rotary_scaling", "window", "window_from"),
@@ -314,6 +319,7 @@ QWEN3 = _family(
     "Qwen3",
     replace(_QWEN, head_dim=128),
     own=_qwen(query_key_norm=True),
+    reads=("sliding_window", "layer_types"),
     write=lambda config: {**_write_qwen(config), "attention_bias": False},
     required={"query_key_norm": (True,)},
     free=("rotary_scaling", "window", "window_from"),
@@ -326,6 +332,7 @@ PHI3 = _family(
         vocab_size=32064, hidden_size=3072, intermediate_size=8192, max_position_embeddings=4096, rms_norm_eps=1e-5
     ),
     own=_window(None),
+    reads=("sliding_window",),
     write=lambda config: {
         "sliding_window": config.window,
         "original_max_position_embeddings": config.context,

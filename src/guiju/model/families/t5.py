@@ -8,7 +8,7 @@ from dataclasses import replace
 from guiju.model.config import GATED, Activation, Head, ModelConfig
 from guiju.model.families.border import (
     ACTIVATIONS,
-    NEVER,
+    CAUSAL,
     Border,
     Family,
     Fields,
@@ -173,7 +173,7 @@ T5 = Family(
     },
     default="T5ForConditionalGeneration",
     prefix="",
-    fixed={**NEVER, "is_encoder_decoder": (True,), "is_decoder": (False,)},
+    fixed={**CAUSAL, "is_encoder_decoder": (True,), "is_decoder": (False,)},
     required={
         "kind": ("encoder-decoder",),
         "positions": ("relative",),
