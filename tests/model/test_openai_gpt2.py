@@ -184,7 +184,7 @@ def test_a_tensor_that_is_missing_extra_or_misshapen_is_named(name, tensor, mess
     ({"n_layer": 10**9}, "states 1000000000 layers, but model.ckpt.index names 136 tensors"),
     ({"n_layer": 12}, "states 12 layers"),
     ({"n_layer": 10}, "model/h10/attn/c_attn/b .* has no place"),
-    ({"n_embd": 10**9, "n_head": 1}, r"has shape \(61, 12\), but by hparams.json it must have \(61, 1000000000\)"),
+    ({"n_embd": 10**8, "n_head": 1}, r"has shape \(61, 12\), but by hparams.json it must have \(61, 100000000\)"),
     ({"n_vocab": 62}, r"must have \(62, 12\)"),
     ({"n_head": 5}, "model.width is 12; it must be a multiple of model.heads, which is 5"),
     ({"n_ctx": 0}, "n_ctx is 0; it must be a whole number"),

@@ -31,7 +31,10 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def exported(tensorflow, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tensorflow") / "stories"
-    export_model(STORIES, to="tensorflow", out=out)
+    done = export_model(STORIES, to="tensorflow", out=out)
+    assert {"saved_model.pb", "guiju.json", "tokenizer.json", "variables/variables.index"} <= set(done["files"])
+    facts = json.loads((out / "guiju.json").read_text())
+    assert facts["context"] == 512 and facts["vocab_size"] == 512 and facts["stop_ids"] == [1, 2]
     return out
 
 
