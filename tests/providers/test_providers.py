@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 
@@ -145,6 +146,26 @@ def test_a_run_folder_is_a_reference(gpt2, tmp_path):
     gpt2[1].save(tmp_path / "model")
     assert load(tmp_path).generate(PROMPT, greedy=True) == beside
     assert load(tmp_path / "model").generate([PROMPT, ""], greedy=True)[0] == beside
+
+
+def test_the_verbs_read_a_pickle_only_where_that_is_allowed(gpt2, tmp_path, guiju):
+    save_model(gpt2[0], tmp_path / "in", gpt2[1])
+    before = guiju("score", "--model", tmp_path / "in", "--text", PROMPT, "--json")
+    weights = tmp_path / "in" / "model.safetensors"
+    torch.save(safetensors.torch.load_file(weights), tmp_path / "in" / "pytorch_model.bin")
+    weights.unlink()
+    for verb in (
+        ("score", "--model", tmp_path / "in", "--text", PROMPT),
+        ("generate", "--model", tmp_path / "in"),
+        ("export", tmp_path / "in", "--to", "huggingface", "--out", tmp_path / "out"),
+    ):
+        answer = guiju(*verb)
+        assert answer.code == 2 and "--allow-pickle" in answer.err
+    assert not (tmp_path / "out").exists()
+    after = guiju("score", "--model", tmp_path / "in", "--text", PROMPT, "--json", "--allow-pickle")
+    assert (after.code, after.out) == (0, before.out)
+    assert guiju(*verb, "--allow-pickle").code == 0
+    assert load(tmp_path / "out").score([PROMPT]) == load(tmp_path / "in", pickles=True).score([PROMPT])
 
 
 def test_a_run_without_a_model_yet_says_so(tmp_path):
