@@ -1,8 +1,8 @@
 """Our runners beside transformers, CTranslate2, llama.cpp and OpenVINO GenAI: same weights, same ids, in one run.
 
 Each peer has an environment and a process of its own. It takes turns with transformers, round by round, so that what
-else the machine does meets both alike: what counts are the ratios within a round. Weights are random: speeds are valid, and
-what is written means nothing; quality is measured apart, on a published checkpoint and on models trained here.
+else the machine does meets both alike: what counts are the ratios within a round. Weights are random: speeds are valid,
+and what is written means nothing; quality is measured apart, on a published checkpoint and on models trained here.
 
     make bench-generate                      # about a quarter of an hour; --quick in five minutes
     python benchmarks/generate.py --only gpt2 --peers "guiju int8" "llama.cpp q8_0"

@@ -29,6 +29,7 @@ ENVIRONMENTS = ROOT / "benchmarks" / ".environments"
 STORIES = ROOT / "examples" / "data" / "stories260K" / "stories260K.bin"
 BEGIN, END = "<!-- written by make parity -->", "<!-- end of what make parity writes -->"
 TOKENS = 64
+ENGLISH = "the cat sat on a mat and said hello to every little dog in town 1984 don't e-mail @ 3.14 %"
 PROMPTS = (
     "Once upon a time",
     "Lily and Tom went to the park.",
@@ -336,29 +337,7 @@ def _peer(python: Path, script: str | list[str], job: dict[str, Any]) -> dict[st
 def _lines(count: int) -> Iterator[str]:
     """Lines of English, Chinese and both, always the same ones."""
     chance = random.Random(0)
-    english = [
-        "the",
-        "cat",
-        "sat",
-        "on",
-        "a",
-        "mat",
-        "and",
-        "said",
-        "hello",
-        "to",
-        "every",
-        "little",
-        "dog",
-        "in",
-        "town",
-        "1984",
-        "don't",
-        "e-mail",
-        "@",
-        "3.14",
-        "%",
-    ]
+    english = ENGLISH.split()
     chinese = "床前明月光疑是地上霜举头望明月低头思故乡春风又绿江南岸，。！？、"
     for _ in range(count):
         words = [

@@ -10,7 +10,17 @@ import llama_cpp
 
 def main() -> None:
     asked = json.load(sys.stdin)
-    model = llama_cpp.Llama(asked["model"], n_ctx=512, n_threads=1, verbose=False, logits_all=True)
+    full = llama_cpp.GGML_TYPE_F32  # its cache holds keys and values in f16 unless it is told
+    model = llama_cpp.Llama(
+        asked["model"],
+        n_ctx=512,
+        n_threads=1,
+        verbose=False,
+        logits_all=True,
+        type_k=full,
+        type_v=full,
+        flash_attn=False,
+    )
     first = model.metadata.get("tokenizer.ggml.add_bos_token") == "true"
     answer = {"version": llama_cpp.__version__, "ids": [], "tokens": [], "logits": []}
     for prompt in asked["prompts"]:
