@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from guiju.errors import ConfigError, ModelError
 from guiju.generation import Chooser, Chunk, Engine, Request, SamplingSettings, open_runner
+from guiju.generation.step_programs import StepPrograms, has_programs
 from guiju.generation.torch_runner import TorchRunner, lay_by_input
 from guiju.model import Transformer, gpt2_config, llama_config, save_model
 from guiju.storage import sha256_file
@@ -70,6 +72,29 @@ def test_logits_of_a_ragged_step_over_scattered_pages_are_those_of_full_passes(m
             assert logits.shape == (chunk.wanted, 120)
             expected = model(torch.tensor([rows[place][: held[place]]]))[0, held[place] - chunk.wanted :]
             torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("lengths", [(5,), (1, 40, 17), (100, 3, 64, 8, 30)])
+def test_the_step_that_gpus_record_gives_the_logits_of_full_passes(lengths, model):
+    chance = random.Random(4)
+    runner = TorchRunner(model, pages=60, page_tokens=4)
+    rows = [_ids(chance, size + 3) for size in lengths]
+    pool = chance.sample(range(60), 60)
+    tables = [tuple(pool.pop() for _ in range(-(-len(row) // 4))) for row in rows]
+    runner.step([Chunk(row[:-3], 0, table, 0) for row, table in zip(rows, tables, strict=True)])
+    programs = StepPrograms(model, runner.store)
+    for step in (3, 2, 1):
+        chunks = [
+            Chunk((row[len(row) - step],), len(row) - step, table, 1) for row, table in zip(rows, tables, strict=True)
+        ]
+        assert programs.suits(chunks)
+        with torch.inference_mode():
+            logits = programs.run(chunks)
+        for row, found in zip(rows, logits, strict=True):
+            torch.testing.assert_close(found, model(torch.tensor([row[: len(row) - step + 1]]))[0, -1])
+    assert not programs.suits([*chunks, Chunk((1, 2), 0, (0,), 1)])
+    assert has_programs(model.config)
+    assert not has_programs(dataclasses.replace(model.config, window=16))
 
 
 def test_a_copied_page_holds_the_same(model):

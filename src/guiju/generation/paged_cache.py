@@ -24,7 +24,7 @@ class PageStore:
     def __init__(
         self, config: ModelConfig, pages: int, page_tokens: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (config.layers, 1, config.kv_heads, pages * page_tokens, config.head_width)
+        shape = (config.layers, 1, config.kv_heads, (pages + 1) * page_tokens, config.head_width)
         self.config = config
         self.pages = pages
         self.page_tokens = page_tokens
@@ -38,8 +38,12 @@ class PageStore:
                 f"({problem}). Ask for fewer pages"
             ) from None
         self.keys = list(keys.unbind())
-        """A (1, K, pages x page_tokens, D) for each layer."""
+        """A (1, K, slots, D) for each layer."""
         self.values = list(values.unbind())
+        self.spare = pages * page_tokens
+        """A slot that no page has, where what means nothing can go. It holds numbers: 0 x NaN would spoil a sum."""
+        for tensor in (*self.keys, *self.values):
+            tensor[:, :, self.spare :].zero_()
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy a page in all layers."""

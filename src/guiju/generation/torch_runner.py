@@ -1,6 +1,6 @@
 """The reference runner: plain PyTorch, on any device, with hooks and record mode.
 
-Everything that depends on the kind of device stands in `guiju.device`.
+What depends on the kind of device stands in `guiju.device` and, for a GPU's decoding, in `step_programs`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from guiju.device import float32_library, float32_products, memory_available
 from guiju.errors import ModelError
 from guiju.generation.paged_cache import PagedCache, PageStore, page_bytes
 from guiju.generation.runner import Chunk
+from guiju.generation.step_programs import StepPrograms, has_programs
 from guiju.model import EncoderDecoder, Hooks, Memory, ModelConfig, Transformer
 
 PAGE_TOKENS = 16
@@ -75,6 +76,10 @@ class TorchRunner:
         self._library = float32_library(weight.device)
         if self._library == "onednn" and not any(module.training for module in self._modules):
             lay_by_input(self.model)
+        self._programs: StepPrograms | None = None
+        if self.device.type == "cuda" and not record and hooks is None and has_programs(config):
+            assert isinstance(self.model, Transformer)
+            self._programs = StepPrograms(self.model, self.store)
 
     def step(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """See Runner.step."""
@@ -96,6 +101,8 @@ class TorchRunner:
 
     def _together(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """All chunks in one row."""
+        if self._programs is not None and self._programs.suits(chunks):
+            return list(torch.split(self._programs.run(chunks).float().cpu(), 1))
         ids = torch.tensor([[token for chunk in chunks for token in chunk.ids]], device=self.device)  # (1, N)
         cache = PagedCache(self.store, chunks, compact=self.record_chunk is not None)
         hidden = self.model.hidden(ids, cache=cache, hooks=self._hooks)[0]  # (N, width)
