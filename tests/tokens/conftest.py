@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import random
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from guiju.tokens import Tokenizer, TokenizerSettings, train_tokenizer
 

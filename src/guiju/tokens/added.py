@@ -13,9 +13,9 @@ from guiju.tokens.layout import MOST_ADDED
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
-def added_token(token: int, text: str, *, special: bool = True, lstrip: bool = False) -> dict[str, Any]:
+def added_token(token: int, text: str, *, special: bool = True, **flags: bool) -> dict[str, Any]:
     """One entry of a tokenizer.json's added_tokens."""
-    return {"id": token, "content": text, **_FLAGS, "lstrip": lstrip, "special": special}
+    return {"id": token, "content": text, **_FLAGS, **flags, "special": special}
 
 
 def read_added(folder: Path, config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:

@@ -53,7 +53,7 @@ def read_byte_level(vocab_file: Path, merges_file: Path, config: Mapping[str, An
     own = [added_token(vocabulary[_END], _END)] if _END in vocabulary else []
     layout = _layout(vocabulary, merges)
     if kind in ROBERTA_LIKE:
-        config = {**_roberta_names(config)}
+        config = _roberta_names(config)
         own = [
             added_token(token, name, lstrip=name == "<mask>")
             for name, token in marks.items()
@@ -61,6 +61,7 @@ def read_byte_level(vocab_file: Path, merges_file: Path, config: Mapping[str, An
         ]
         layout["post_processor"] = _roberta_processor(config, vocabulary, where)
     elif kind in QWEN_LIKE:
+        config = {"bos_token": None, "eos_token": _END, "pad_token": _END, "unk_token": _END, **config}
         layout["normalizer"] = {"type": "NFC"}
         split = {"type": "Split", "pattern": {"Regex": QWEN_PATTERN}, "behavior": "Isolated", "invert": False}
         layout["pre_tokenizer"] = {

@@ -14,7 +14,7 @@ from guiju.errors import ModelError
 
 SPACE_MARK = "\u2581"  # how SentencePiece writes a space
 BYTE_SYMBOLS = 256
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # What WordPiece's decoder undoes where `cleanup` is on, in its order.
 _CLEANUPS = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " do not", " 's", " 've", " 're")
 _CLEANED = (".", "?", "!", ",", "'", "n't", "'m", " don't", "'s", "'ve", "'re")
@@ -121,7 +121,7 @@ def _sentence_piece(steps: list[Mapping[str, Any]], where: str) -> tuple[Reader,
         fallback = fallback or step["type"] == "ByteFallback"
 
     def later(piece: str) -> bytes:
-        byte = _BYTE.fullmatch(piece) if fallback else None
+        byte = BYTE_PIECE.fullmatch(piece) if fallback else None
         if byte is not None:
             return bytes([int(byte[1], 16)])
         for wanted, content in replacements:

@@ -21,6 +21,7 @@ from tokenizers import pre_tokenizers
 
 from guiju.errors import ModelError
 from guiju.tokens.charsmap import Charsmap
+from guiju.tokens.decoding import BYTE_PIECE
 from guiju.tokens.foreign import MOST_IDS, parse_json, require_id, require_text
 
 MODELS = ("BPE", "Unigram", "WordPiece")
@@ -29,7 +30,7 @@ LONGEST_ADDED = 1000
 """Characters of an added token."""
 LONGEST_WORD = 10_000
 """Characters of a word that WordPiece may try to cut up, which takes time with the square of them."""
-LONGEST_PATTERN = 8000
+LONGEST_PATTERN, LONGEST_TEXT = 200_000, 1000
 MOST_STEPS = 1000
 """Parts that normalizer, pre_tokenizer and decoder may have in all."""
 DEEPEST = 32
@@ -72,13 +73,9 @@ def read_layout(data: bytes, where: str) -> Layout:
     data = data if changed is None else written(changed)
     backend = _backend(data, where)
     unknown = _unknown(model, vocabulary)
-    forged = [
-        text
-        for text, token in vocabulary.items()
-        if token in special and token != unknown and len(text) > 1 and token in _ids_of(backend, text)
-    ]
+    forged = _forged(model, vocabulary, special, unknown, backend)
     if forged:
-        changed = _guarded(changed or content, forged)
+        changed = guarded(changed or content, forged, vocabulary)
         data = written(changed)
         backend = _backend(data, where)
     return Layout(data, changed or content, vocabulary, added, special, unknown, backend)
@@ -180,11 +177,8 @@ def _look_through(parts: object, where: str) -> None:
                 Charsmap(base64.b64decode(value, validate=True), f"{where}: its precompiled_charsmap")
             except binascii.Error as problem:
                 raise ModelError(f"{where}: its precompiled_charsmap is no base64 text ({problem})") from None
-        elif len(value) > LONGEST_PATTERN:
-            raise ModelError(
-                f"{where}: {name} is a text of {len(value)} characters ({value[:40]!r}...), at most {LONGEST_PATTERN} "
-                "are read"
-            )
+        elif len(value) > (LONGEST_PATTERN if name == "Regex" else LONGEST_TEXT):
+            raise ModelError(f"{where}: {name} is a text of {len(value)} characters ({value[:40]!r}...), far too long")
         elif name == "Regex":
             require_quick_pattern(value, where)
     _look_at_growth(parts, where)
@@ -264,9 +258,22 @@ def _made_steady(content: Mapping[str, Any]) -> dict[str, Any] | None:
     return steady
 
 
-def _guarded(content: Mapping[str, Any], forged: Sequence[str]) -> dict[str, Any]:
-    """The same with texts that look like special tokens cut after their first character, before pieces are sought."""
-    pattern = "|".join(f"{_escaped(text[0])}(?={_escaped(text[1:])})" for text in sorted(forged))
+def guarded(content: Mapping[str, Any], forged: Sequence[str], vocabulary: Mapping[str, int]) -> dict[str, Any]:
+    """A tokenizer.json that cuts texts which look like special tokens in two before pieces are sought.
+
+    Where a character is no piece, no piece goes over its border, so that a cut there changes nothing else.
+    """
+
+    def cut(text: str) -> str:
+        borders = range(1, len(text))
+        place = next((at for at in borders if (text[at - 1] in vocabulary) != (text[at] in vocabulary)), 1)
+        return f"{_escaped(text[:place])}(?={_escaped(text[place:])})"
+
+    names = {text for text in forged if not BYTE_PIECE.fullmatch(text)}
+    patterns = [cut(text) for text in sorted(names)]
+    if len(names) < len(forged):
+        patterns.append(cut("<0x41>").replace("41", "[0-9A-F]{2}"))
+    pattern = "|".join(patterns)
     guard = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "MergedWithPrevious", "invert": False}
     before = content.get("pre_tokenizer")
     steps = [guard] if before is None else [before, guard]
@@ -276,6 +283,24 @@ def _guarded(content: Mapping[str, Any], forged: Sequence[str]) -> dict[str, Any
 def _escaped(text: str) -> str:
     """The pattern of exactly this text; in the library's engine, too, no escaped punctuation has a meaning."""
     return "".join(f"\\{character}" if character in _SYNTAX else character for character in text)
+
+
+def _forged(
+    model: Mapping[str, Any],
+    vocabulary: Mapping[str, int],
+    special: frozenset[int],
+    unknown: int | None,
+    backend: tokenizers.Tokenizer,
+) -> list[str]:
+    """Special tokens for which the library takes a text that is called so."""
+    found = []
+    falls_back = model["type"] == "Unigram" and bool(model.get("byte_fallback"))
+    for text, token in vocabulary.items():
+        if len(text) < 2 or not (token in special or (falls_back and BYTE_PIECE.fullmatch(text))):
+            continue
+        if token != unknown and token in _ids_of(backend, text):
+            found.append(text)
+    return found
 
 
 def _unknown(model: Mapping[str, Any], vocabulary: Mapping[str, int]) -> int | None:
@@ -307,4 +332,4 @@ def _is_number(value: object) -> bool:
 
 
 def written(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+    return (json.dumps(content, ensure_ascii=False) + "\n").encode()

@@ -1,6 +1,6 @@
 """A SentencePiece model as a tokenizer.json, for other people's tools; here the model itself cuts the texts.
 
-What tokenizer.json cannot say: replacements that go over the borders of grapheme clusters, sums in float32, and, in
+What tokenizer.json cannot say: sums in float32, which decide between cuts of "......" that are equally good, and, in
 BPE, that pieces of equal score merge leftmost first. `Tokenizer.lines_saved_otherwise` counts what comes of it.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 
 from guiju.errors import ModelError
 from guiju.tokens.added import added_token, complete, read_added
+from guiju.tokens.composing import composing_steps
 from guiju.tokens.foreign import read_file
-from guiju.tokens.layout import MOST_ADDED, written
+from guiju.tokens.layout import MOST_ADDED, guarded, written
 from guiju.tokens.merging import ranked_merges
 from guiju.tokens.sentencepiece import SPACE_MARK, SentencePieceEncoder
 from guiju.tokens.sentencepiece_file import MOST_BYTES, Algorithm, Kind, SentencePieceModel, read_model
@@ -107,7 +108,7 @@ def sentencepiece_layout(model: SentencePieceModel) -> dict[str, Any]:
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     metaspace = {"type": "Metaspace", "replacement": SPACE_MARK, "prepend_scheme": "first", "split": False}
     normalizers = _normalizers(model, prefix=not prefix_later)
-    return {
+    layout: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -118,19 +119,25 @@ def sentencepiece_layout(model: SentencePieceModel) -> dict[str, Any]:
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": _unigram(model) if unigram else _bpe(model),
     }
+    if not unigram:
+        return layout
+    unknown = [piece.text for piece in model.pieces if piece.kind is Kind.UNKNOWN and len(piece.text) > 1]
+    return guarded(layout, unknown, {piece.text: number for number, piece in enumerate(model.pieces)})
 
 
 def _normalizers(model: SentencePieceModel, prefix: bool) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
     space = SPACE_MARK if model.escape_spaces else " "
-    if model.charsmap_data:
+    if model.charsmap is not None:
         table = base64.b64encode(model.charsmap_data).decode()
-        steps.append({"type": "Precompiled", "precompiled_charsmap": table})
+        steps += composing_steps({"type": "Precompiled", "precompiled_charsmap": table}, model.charsmap)
     if model.remove_extra_spaces:
-        steps.append({"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""})
+        steps.append({"type": "Replace", "pattern": {"Regex": r"\A +"}, "content": ""})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     if model.escape_spaces:
         steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK})
+    if model.remove_extra_spaces:
+        steps.append({"type": "Replace", "pattern": {"Regex": rf"{space}+\z"}, "content": ""})
     if model.add_dummy_prefix and model.space_as_suffix:
         steps.append({"type": "Replace", "pattern": {"Regex": r"(?<=\O)\z"}, "content": space})
     elif model.add_dummy_prefix and prefix:
@@ -172,14 +179,15 @@ def _bpe(model: SentencePieceModel) -> dict[str, Any]:
 
 
 def _special_tokens(model: SentencePieceModel) -> Sequence[dict[str, Any]]:
-    """Control pieces and the unknown one are special; symbols of the user's own are cut out of a text in BPE."""
-    bpe = model.algorithm is Algorithm.BPE
+    """Control pieces and the unknown one are special; symbols of the user's own are sought before pairs are merged."""
     special = (Kind.CONTROL, Kind.UNKNOWN)
-    return [
-        added_token(number, piece.text, special=piece.kind in special)
-        for number, piece in enumerate(model.pieces)
-        if piece.kind in special or (bpe and piece.kind is Kind.USER_DEFINED)
-    ]
+    found = []
+    for number, piece in enumerate(model.pieces):
+        if piece.kind in special:
+            found.append(added_token(number, piece.text))
+        elif piece.kind is Kind.USER_DEFINED and model.algorithm is Algorithm.BPE and " " not in piece.text:
+            found.append(added_token(number, piece.text, special=False, normalized=SPACE_MARK in piece.text))
+    return found
 
 
 def _names(model: SentencePieceModel, config: Mapping[str, Any]) -> dict[str, str | None]:

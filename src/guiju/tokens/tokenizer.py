@@ -274,7 +274,7 @@ class Tokenizer:
         for token in ids:
             self._require_known(token)
             parts.append((self._firsts if first else self._pieces)[token])
-            first = first and token in special
+            first = first and token in special and not parts[-1]
         return b"".join(parts)
 
     def decode(self, ids: Iterable[int]) -> str:
