@@ -74,10 +74,11 @@ def _convert(folder: Path, sources: Mapping[Path, BinaryIO], copies: Mapping[Pat
         "memory_bytes": 2 * max(sizes) + _MEMORY_BESIDE,
         "seconds": seconds,
     }
-    code = _CHILD.format(path=[place for place in sys.path if place], job=json.dumps(job))
+    code = _CHILD.format(path=[str(Path(place).absolute()) for place in sys.path if place], job=json.dumps(job))
     handles = tuple(file.fileno() for file in (*sources.values(), *copies.values()))
-    # Its environment is empty: no key, token or proxy of the user is there to be taken.
-    single = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # Its environment holds no key, token or proxy of the user that could be taken.
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
         done = subprocess.run(  # noqa: S603 -- this very Python
             [sys.executable, "-I", "-c", code],
@@ -85,7 +86,7 @@ def _convert(folder: Path, sources: Mapping[Path, BinaryIO], copies: Mapping[Pat
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=handles,
-            env=single,
+            env={**kept, **single, "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVICES": ""},
             cwd="/",
             timeout=2 * seconds,
             check=False,

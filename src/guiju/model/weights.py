@@ -31,6 +31,7 @@ PICKLE_INDEX = "pytorch_model.bin.index.json"
 LARGEST_JSON = 16 << 20  # bytes; the index of a model of 100,000 tensors has about ten million
 _LARGEST_HEADER = 16 << 20
 _MOST_AXES = 8
+_LARGE = 16 << 20  # bytes of a tensor, from which on it is asked whether there is room for it
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CODES = {
     **{dtype: code for code, dtype in _FLOATS.items()},
@@ -104,6 +105,11 @@ class Weights:
                 f"tensor {name} in {place.path} is of type {place.code}; only {', '.join(sorted(_FLOATS))} are read. "
                 f"Save the model without quantisation"
             )
+        if place.size > _LARGE and place.size > (available := memory_available()):
+            raise ModelError(
+                f"tensor {name} in {place.path} takes {place.size / 1e9:,.1f} GB, but only {available / 1e9:,.1f} GB "
+                f"of memory are left"
+            )
         data = torch.empty(place.size, dtype=torch.uint8)
         try:
             place.file.seek(place.start)
@@ -131,6 +137,7 @@ class Weights:
 
     def _require_memory(self) -> None:
         size, available = sum(place.size for place in self._places.values()), memory_available()
+        available += sum(memory_available(torch.device("cuda", number)) for number in range(torch.cuda.device_count()))
         if size > available:
             raise ModelError(
                 f"{self.folder} states {size / 1e9:,.1f} GB of weights, but only {available / 1e9:,.1f} GB of memory "
