@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from guiju.errors import ModelError
 from guiju.model import AnyModel, Encoder, EncoderDecoder
 from guiju.providers.language_model import LanguageModel
 
@@ -40,23 +41,33 @@ def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
 
 
 def save_graph(model: AnyModel, path: Path) -> tuple[list[str], list[str]]:
-    """The graph alone; names of its inputs and outputs."""
+    """The graph alone; names of its inputs and outputs.
+
+    Raises:
+        ModelError: torch's exporter cannot record the model.
+    """
     plan = _plan(model)
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    with _evaluating(model), _quiet():
-        # Recorded apart: torch.onnx.export alone would fix the sizes of the examples where it cannot keep them open.
-        program = torch.export.export(
-            plan.module, tuple(plan.inputs.values()), dynamic_shapes=tuple(plan.axes), strict=False
-        )
-        torch.onnx.export(
-            program,
-            f=path,
-            input_names=list(plan.inputs),
-            output_names=plan.outputs,
-            external_data=size > _LARGEST_IN_ONE,
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _evaluating(model), _quiet():
+            # Recorded apart: torch.onnx.export alone would fix the sizes of the examples where it cannot keep them open.
+            program = torch.export.export(
+                plan.module, tuple(plan.inputs.values()), dynamic_shapes=tuple(plan.axes), strict=False
+            )
+            torch.onnx.export(
+                program,
+                f=path,
+                input_names=list(plan.inputs),
+                output_names=plan.outputs,
+                external_data=size > _LARGEST_IN_ONE,
+                dynamo=True,
+                verbose=False,
+            )
+    except (torch._dynamo.exc.UserError, torch.onnx.OnnxExporterError) as problem:
+        raise ModelError(
+            f"torch cannot make an ONNX graph of this model: {str(problem).strip()[:500]}. Take --to huggingface, and "
+            f"please report this"
+        ) from problem
     return list(plan.inputs), plan.outputs
 
 
@@ -152,10 +163,7 @@ def _quiet() -> Iterator[None]:
     registration.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # The wrapper is in evaluation, but its flag is torch's default.
-            warnings.filterwarnings("ignore", "Exporting a model while it is in training mode", UserWarning)
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-            warnings.filterwarnings("ignore", r"# The axis name: \w+ will not be used", UserWarning)
             yield
     finally:
         registration.setLevel(before)
