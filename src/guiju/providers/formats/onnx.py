@@ -50,7 +50,7 @@ def save_graph(model: AnyModel, path: Path) -> tuple[list[str], list[str]]:
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     try:
         with _evaluating(model), _quiet():
-            # Recorded apart: torch.onnx.export alone would fix the sizes of the examples where it cannot keep them open.
+            # Recorded apart: torch.onnx.export alone fixes the examples' sizes where it cannot keep them open.
             program = torch.export.export(
                 plan.module, tuple(plan.inputs.values()), dynamic_shapes=tuple(plan.axes), strict=False
             )
