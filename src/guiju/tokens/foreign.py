@@ -10,8 +10,11 @@ from typing import Any
 from guiju.errors import ModelError, StorageError
 from guiju.storage import read_foreign, require_plain_folder
 
-MOST_BYTES = 256 << 20
+MOST_BYTES = 64 << 20
 """The largest published tokenizer.json has about 35 MB."""
+MOST_PARTS = 2_000_000
+"""Objects and lists of a JSON file: each takes fifty times the room that it is written in. The largest published
+tokenizer.json has half a million, one for each merge."""
 MOST_IDS = 1 << 22
 """The largest published vocabulary has about a million; a larger id would only be there to fill memory."""
 
@@ -50,6 +53,9 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
             raise ModelError(f"{where} holds the number {text[:50]}, which nothing in a tokenizer can be")
         return number
 
+    parts = data.count(b"{") + data.count(b"[")
+    if parts > MOST_PARTS:
+        raise ModelError(f"{where} is made of {parts:,} objects and lists; at most {MOST_PARTS:,} are read")
     try:
         found = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError) as problem:

@@ -21,8 +21,9 @@ from tokenizers import pre_tokenizers
 
 from guiju.errors import ModelError
 from guiju.tokens.charsmap import Charsmap
-from guiju.tokens.decoding import BYTE_PIECE
+from guiju.tokens.decoding import BYTE_PIECE, Surfaces, read_surfaces
 from guiju.tokens.foreign import MOST_IDS, parse_json, require_id, require_text
+from guiju.tokens.template import Template, read_template
 
 MODELS = ("BPE", "Unigram", "WordPiece")
 MOST_ADDED = 1 << 16
@@ -43,7 +44,7 @@ SLOW_SECONDS = 0.05
 _SYNTAX = frozenset("\\^$.|?*+()[]{}-&")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """A tokenizer.json that was looked through."""
 
@@ -51,10 +52,11 @@ class Layout:
     content: Mapping[str, Any]
     vocabulary: dict[str, int]
     """Text -> id, added tokens included."""
-    added: frozenset[int]
     special: frozenset[int]
     unknown: int | None
     """What stands for characters that the vocabulary lacks."""
+    template: Template
+    surfaces: Surfaces
     backend: tokenizers.Tokenizer
 
 
@@ -69,6 +71,8 @@ def read_layout(data: bytes, where: str) -> Layout:
     vocabulary = _vocabulary(model, where)
     added, special = _added_tokens(content.get("added_tokens", []), vocabulary, where)
     _look_through({name: content.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")}, where)
+    template = _fitting(read_template(content.get("post_processor"), where), set(vocabulary.values()), where)
+    surfaces = read_surfaces(content.get("decoder"), vocabulary, added, special, where)
     changed = _made_steady(content)
     data = data if changed is None else written(changed)
     backend = _backend(data, where)
@@ -78,7 +82,16 @@ def read_layout(data: bytes, where: str) -> Layout:
         changed = guarded(changed or content, forged, vocabulary)
         data = written(changed)
         backend = _backend(data, where)
-    return Layout(data, changed or content, vocabulary, added, special, unknown, backend)
+    return Layout(
+        data=data,
+        content=changed or content,
+        vocabulary=vocabulary,
+        special=special,
+        unknown=unknown,
+        template=template,
+        surfaces=surfaces,
+        backend=backend,
+    )
 
 
 def _model(content: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -231,8 +244,8 @@ def _probes(pattern: str, length: int) -> Iterator[str]:
     own = sorted(set(re.findall(r"[^\W_]", pattern)))[:24]
     for run in dict.fromkeys([*" \na1.中é", "aB", "a ", "a1", *own]):
         text = (run * length)[:length]
-        yield f"{text}\x00"
-        yield f"{text}!z\n"
+        for end in ("\x00", "!z\n", "".join(reversed(own))):
+            yield f"{text}{end}"
 
 
 def _look_at_growth(parts: object, where: str) -> None:
@@ -283,6 +296,17 @@ def guarded(content: Mapping[str, Any], forged: Sequence[str], vocabulary: Mappi
 def _escaped(text: str) -> str:
     """The pattern of exactly this text; in the library's engine, too, no escaped punctuation has a meaning."""
     return "".join(f"\\{character}" if character in _SYNTAX else character for character in text)
+
+
+def _fitting(template: Template, known: set[int], where: str) -> Template:
+    """The template, if it adds tokens that the vocabulary has."""
+    for part, _ in (*template.single, *template.pair):
+        strange = next((token for token in part if token not in known), None) if not isinstance(part, str) else None
+        if strange is not None:
+            raise ModelError(
+                f"{where}: the post_processor adds the id {strange}, which the vocabulary of {len(known)} tokens lacks"
+            )
+    return template
 
 
 def _forged(

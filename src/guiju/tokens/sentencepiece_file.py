@@ -22,6 +22,8 @@ MOST_BYTES = 128 << 20
 LONGEST_PIECE = 8000
 """Bytes; SentencePiece itself reads none that is longer."""
 MOST_TESTS = 1000
+MOST_WORK = 1 << 30
+"""Sum of the squares of the pieces' lengths, with which the time grows that finding their parts takes."""
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -163,6 +165,13 @@ def _checked(model: SentencePieceModel, where: str) -> SentencePieceModel:
         if piece.text in ids:
             raise ModelError(f"{where} has the piece {piece.text[:80]!r} twice, as {ids[piece.text]} and {number}")
         ids[piece.text] = number
+    work = sum(len(piece.text) ** 2 for piece in model.pieces)
+    if work > MOST_WORK:
+        longest = max(len(piece.text) for piece in model.pieces)
+        raise ModelError(
+            f"{where} has {len(model.pieces)} pieces of up to {longest} characters, so long that going through them "
+            "would take hours"
+        )
     unknown = [number for number, piece in enumerate(model.pieces) if piece.kind is Kind.UNKNOWN]
     if len(unknown) != 1:
         raise ModelError(f"{where} has {len(unknown)} unknown pieces, where there is always one")

@@ -16,12 +16,11 @@ from typing import Any
 
 from guiju.errors import DataError, ModelError
 from guiju.storage import sha256_bytes, write_bytes
-from guiju.tokens.decoding import byte_symbols, read_surfaces
+from guiju.tokens.decoding import byte_symbols
 from guiju.tokens.foreign import require_text
 from guiju.tokens.layout import Layout, read_layout
 from guiju.tokens.reading import find_source
 from guiju.tokens.source import Source
-from guiju.tokens.template import Template, read_template
 
 END_OF_TEXT = "<|endoftext|>"
 # Names under which published tokenizers keep their special tokens, where no tokenizer_config.json says so.
@@ -58,9 +57,8 @@ class Tokenizer:
         self._data = layout.data
         self._backend = layout.backend
         self._source = source
-        self._template = _fitting(read_template(layout.content.get("post_processor"), where), layout, where)
-        surfaces = read_surfaces(layout.content.get("decoder"), layout.vocabulary, layout.added, layout.special, where)
-        self._pieces, self._firsts = surfaces.later, surfaces.first
+        self._template = layout.template
+        self._pieces, self._firsts = layout.surfaces.later, layout.surfaces.first
         for token, surface in (source.surfaces if source is not None else {}).items():
             self._pieces[token] = self._firsts[token] = surface
         self._writes_unknown = _writes_unknown(layout)
@@ -343,15 +341,3 @@ def _writes_unknown(layout: Layout) -> bool:
     fallback = layout.content["model"].get("byte_fallback")
     symbols = [f"<0x{byte:02X}>" for byte in range(256)] if fallback else byte_symbols(layout.content.get("decoder"))
     return not symbols or not all(symbol in vocabulary for symbol in symbols)
-
-
-def _fitting(template: Template, layout: Layout, where: str) -> Template:
-    """The template, if it adds tokens that the vocabulary has."""
-    known = set(layout.vocabulary.values())
-    for part, _ in (*template.single, *template.pair):
-        strange = next((token for token in part if token not in known), None) if not isinstance(part, str) else None
-        if strange is not None:
-            raise ModelError(
-                f"{where}: the post_processor adds the id {strange}, which the vocabulary of {len(known)} tokens lacks"
-            )
-    return template
