@@ -76,7 +76,8 @@ def test_a_checkpoint_written_from_a_transformers_model_has_its_logits(tied, tmp
     (lambda data: struct.pack("<i", -32) + data[4:], r"shape that cannot be.*width is -32"),
     (lambda data: data[:12] + struct.pack("<i", 3) + data[16:], r"shape that cannot be"),
     (lambda data: data[:20] + struct.pack("<i", 0) + data[24:], r"vocab_size is 0"),
-    (lambda data: data[:8] + struct.pack("<i", 2**31 - 1) + data[12:], r"is cut off"),
+    (lambda data: data[:8] + struct.pack("<i", 2**30) + data[12:], r"is cut off"),
+    (lambda data: data[:8] + struct.pack("<i", 2**31 - 1) + data[12:], r"layers is 2147483647; no model has more"),
     (lambda data: b"24ka" + struct.pack("<i", 2) + data[8:], r"llama2\.c checkpoint of version 2"),
     (lambda data: b'{"a": "json file, not a checkpoint"}', r"no llama2\.c checkpoint|is cut off"),
 ])  # fmt: skip
