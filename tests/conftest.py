@@ -17,6 +17,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import yaml
 
+EXTRAS = {
+    "cpu": ("openvino", "nncf"),
+    "gguf": ("gguf",),
+    "grammar": ("llguidance",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "tensorflow": ("tensorflow",),
+}
+
+
+def pytest_configure() -> None:
+    """Where GUIJU_EXTRAS names extras, as in CI, their tests may not skip: what they need must be there."""
+    for extra in filter(None, os.environ.get("GUIJU_EXTRAS", "").split(",")):
+        for module in EXTRAS.get(extra, (extra,)):
+            if importlib.util.find_spec(module) is None:
+                raise pytest.UsageError(
+                    f"GUIJU_EXTRAS names {extra}, whose tests may not be skipped here, but {module} is not installed: "
+                    f"pip install 'guiju[{extra}]'"
+                )
+
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples" / "data"
 
