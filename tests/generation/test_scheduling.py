@@ -125,13 +125,13 @@ def test_several_sequences_share_their_prompts_pages(model):
         assert alone.branches[0].ids == found[index]
 
 
-@pytest.mark.parametrize("record", [False, True])
-def test_who_gives_way_for_want_of_pages_comes_to_the_same_tokens(record, model):
+@pytest.mark.parametrize(("record", "lookup"), [(False, 0), (False, 4), (True, 0)])
+def test_who_gives_way_for_want_of_pages_comes_to_the_same_tokens(record, lookup, model):
     chance = random.Random(6)
     sampled = SamplingSettings(temperature=1.1, top_k=30)
     wishes = [(_prompt(chance, chance.randint(1, 60)), chance.randint(20, 60)) for _ in range(12)]
     engine = Engine(open_runner(model, runner="torch", pages=14, record=record))
-    handles = [engine.add(_request(prompt, limit, sampled, seed=9)) for prompt, limit in wishes]
+    handles = [engine.add(_request(prompt, limit, sampled, seed=9, lookup=lookup)) for prompt, limit in wishes]
     engine.run()
     assert engine.scheduler.preempted > 1
     for (prompt, limit), handle in zip(wishes, handles, strict=True):
@@ -193,6 +193,13 @@ def test_a_request_can_be_cancelled_by_its_own_and_by_anothers_token(model):
     assert engine.keeper.pages.available == 60
 
 
+def test_a_prompt_alone_is_read_in_longer_steps(model):
+    engine = Engine(open_runner(model, runner="torch", pages=40), step_tokens=64)
+    engine.add(_request(_prompt(random.Random(1), 120), limit=1))
+    engine.run()
+    assert engine.counts.steps == 1
+
+
 def test_an_error_ends_its_own_request_alone(model):
     def fail(token):
         raise ModelError("no room for text")
@@ -202,18 +209,21 @@ def test_an_error_ends_its_own_request_alone(model):
     good = engine.add(_request([3, 4]))
     engine.run()
     assert str(bad.error) == "no room for text"
+    assert engine.failed == [bad]
     assert good.error is None
     assert [branch.ids for branch in good.branches] == _alone(model, good.request)
     assert engine.keeper.pages.available == 60
 
 
-def test_no_page_is_lost_after_thousands_of_requests(model):
+def test_no_page_is_lost_after_thousands_of_requests():
+    torch.manual_seed(0)
+    model = Transformer(llama_config(vocab_size=VOCABULARY, context=96, width=8, layers=1, heads=1)).eval()
     chance = random.Random(11)
     beginnings = [_prompt(chance, 40) for _ in range(3)]
-    engine = Engine(open_runner(model, runner="torch", pages=9), step_tokens=64, most_running=12)
+    engine = Engine(open_runner(model, runner="torch", pages=20), step_tokens=128, most_running=30)
     pending, done = [], 0
-    while done < 1500 or pending:
-        if done < 1500 and len(pending) < 30:
+    while done < 2000 or pending:
+        if done < 2000 and len(pending) < 50:
             prompt = [*chance.choice(beginnings)[: chance.choice([0, 16, 33, 40])], *_prompt(chance, 3)]
             settings = SamplingSettings(temperature=1.0)
             handle = engine.add(
@@ -234,7 +244,7 @@ def test_no_page_is_lost_after_thousands_of_requests(model):
         pending = [handle for handle in pending if not handle.done]
     assert engine.scheduler.preempted > 0
     assert not engine.step()
-    assert engine.keeper.pages.available == 9
+    assert engine.keeper.pages.available == 20
     assert not engine.scheduler._reading
 
 

@@ -107,11 +107,13 @@ def _write(
         takes = [text.take for text in own]
         handles.append(engine.add(Request(task.ids, task.limit, choices, takes, logprobs, prompt_lookup, task.source)))
         texts.append(own)
-    engine.run()
+    while engine.step():
+        for handle in engine.failed:  # what is left would be for nothing
+            _raise(handle)
     told = None if settings.is_greedy else seed
     results = [
-        [_sequence(branch, text, told) for branch, text in zip(branches, own, strict=True)]
-        for branches, own in zip(map(_finished, handles), texts, strict=True)
+        [_sequence(branch, text, told) for branch, text in zip(handle.branches, own, strict=True)]
+        for handle, own in zip(handles, texts, strict=True)
     ]
     counts = engine.counts
     return Generation(results, _work(runner, counts.steps, counts.tokens, counts.drafted, counts.accepted))
@@ -165,10 +167,9 @@ def _numbered(on_text: OnText | None, number: int) -> Callable[[str], None] | No
     return None if on_text is None else lambda text: on_text(number, text)
 
 
-def _finished(handle: Handle) -> list[Branch]:
+def _raise(handle: Handle) -> None:
     if handle.error is not None:
         raise handle.error
-    return handle.branches
 
 
 def _sequence(branch: Branch, text: Text, seed: int | None) -> Sequence:

@@ -63,7 +63,7 @@ class Engine:
         """
         Args:
             step_tokens: tokens that a step computes at most; a longer prompt is read in several steps, while others go
-                on writing.
+                on writing. Twice as many while no one writes, and never less than a chunk of record mode.
             most_running: continuations that are written at the same time; others wait.
             share_prefixes: whether a beginning that requests share is computed once.
         """
@@ -75,6 +75,8 @@ class Engine:
         self.keeper = PageKeeper(runner.pages, runner.page_tokens, runner.copy_page)
         self.scheduler = Scheduler(self.keeper, runner.record_chunk, step_tokens, most_running, share_prefixes)
         self.counts = Counts()
+        self.failed: list[Handle] = []
+        """Requests that an error ended, in order."""
         self._requests = 0
 
     def add(self, request: Request) -> Handle:
@@ -114,6 +116,7 @@ class Engine:
                 self._advance(branch, chunk, logits)
             except Exception as error:
                 branch.handle.error = error
+                self.failed.append(branch.handle)
                 self.cancel(branch.handle)
         return True
 

@@ -97,10 +97,8 @@ class Chooser:
         self.filters = filters
         self.generator = torch.Generator().manual_seed(_stream(seed, index))
         self._place: Tensor | None = None  # a number drawn for the next token, which is used once
-        self._seen: Tensor | None = None  # what came already, kept only where it matters
-        if settings.repetition_penalty != 1:
-            self._seen = torch.zeros(vocab_size, dtype=torch.bool)
-            self._seen[list(prompt)] = True
+        self._prompt = prompt
+        self._seen: Tensor | None = None  # what came already; kept only where it matters, and from the first token on
 
     def choose(self, logits: Tensor, slack: float | None = None) -> int | None:
         """The next token's id, which from now on counts as seen.
@@ -109,6 +107,9 @@ class Chooser:
             slack: how far each of the logits may be off. Where that could lead to another token, nothing is chosen and
                 nothing changes; the number drawn for it is kept.
         """
+        if self._seen is None and self.settings.repetition_penalty != 1:
+            self._seen = torch.zeros(logits.numel(), dtype=torch.bool)
+            self._seen[list(self._prompt)] = True
         if not math.isfinite(logits.max().item()):  # which is NaN where one of them is
             raise ModelError("the model's logits are not numbers, so there is no next token: its weights are damaged")
         if self.text_size < logits.numel():

@@ -64,8 +64,9 @@ class Scheduler:
     def plan(self) -> dict[Branch, Chunk]:
         """The coming step's chunks; empty where there is nothing to do."""
         chunks: dict[Branch, Chunk] = {}
-        left = self._step_tokens
-        for branch in [one for one in self.running if one.is_decoding]:
+        writing = [one for one in self.running if one.is_decoding]
+        left = self._step_tokens if writing else 2 * self._step_tokens
+        for branch in writing:
             if branch in self.running:  # it may have given way to an older one
                 left -= self._plan_chunk(branch, left, chunks)
         left = max(left, 1)  # who writes cannot keep the others from reading
