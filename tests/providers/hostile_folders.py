@@ -519,7 +519,9 @@ CASES: dict[str, Case] = {
     "config: turns slowed by 0": Case(
         "llama", _json(CONFIG, rope_parameters={"rope_type": "linear", "factor": 0.0, "rope_theta": 1e4}), r"factor"
     ),
-    "config: a million stops": Case("gpt2", _json(CONFIG, eos_token_id=list(range(10**6))), UNHARMED),
+    "config: a million stops": Case(
+        "gpt2", _json(CONFIG, eos_token_id=list(range(10**6))), r"config\.json is \d+ bytes long"
+    ),
     "config: stops that are none": Case(
         "gpt2", _both(_gone(GENERATION), _json(CONFIG, eos_token_id=["x"])), r"eos_token_id is \['x'\]"
     ),
@@ -637,11 +639,47 @@ _SIZES = {
     "bert": ("hidden_size", "num_hidden_layers", "num_attention_heads", "type_vocab_size", "max_position_embeddings"),
     "t5": ("d_model", "num_layers", "num_heads", "d_kv", "d_ff", "vocab_size"),
 }
+_MEGABYTE = 1 << 20
+LARGE: dict[str, Case] = {
+    "tokenizer: 60 MB of zeros": Case(
+        "gpt2", _bytes(TOKENIZER, b'{"a":[' + b"0," * (30 * _MEGABYTE) + b"0]}"), r"tokenizer\.json", 512 * _MEGABYTE
+    ),
+    "tokenizer: 200 MB": Case(
+        "gpt2", lambda p: os.truncate(p.folder / TOKENIZER, 200 * _MEGABYTE), r"is \d+ bytes long"
+    ),
+    "tokenizer: 20 million objects": Case(
+        "gpt2", _bytes(TOKENIZER, b'{"a":[' + b"{}," * (20 * _MEGABYTE) + b"0]}"), r"made of 20,971,522 objects"
+    ),
+    "index: 300,000 tensors in one shard": Case(
+        "sharded",
+        _json(INDEX, weight_map={f"a{number}": "model-00001-of-00002.safetensors" for number in range(300_000)}),
+        r"but it is not",
+        256 * _MEGABYTE,
+    ),
+    "index: 300,000 shards": Case(
+        "sharded",
+        _json(INDEX, weight_map={f"a{number}": f"model-{number}.safetensors" for number in range(300_000)}),
+        r"is missing",
+        256 * _MEGABYTE,
+    ),
+    "weights: 130,000 empty tensors": Case(
+        "gpt2",
+        _header(
+            lambda h: h.update(
+                {f"a{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(125_000)}
+            )
+        ),
+        r"has no place|is missing",
+        256 * _MEGABYTE,
+    ),
+}
+"""Files that are large themselves."""
 _NO_SIZES: tuple[Any, ...] = (0, -1, 1 << 40, 10**30, 2.5, "16", True, [16], {"a": 1}, "\ud800")
 
 
 def more_cases() -> Iterator[tuple[str, Case]]:
-    """Every size of every family with every value that is none, and damages drawn by chance."""
+    """Every size of every family with every value that is none, damages drawn by chance, and large files."""
+    yield from LARGE.items()
     for base, names in _SIZES.items():
         for name in names:
             for value in _NO_SIZES:

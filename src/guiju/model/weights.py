@@ -28,8 +28,10 @@ ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
-LARGEST_JSON = 16 << 20  # bytes; the index of a model of 100,000 tensors has about ten million
-_LARGEST_HEADER = 16 << 20
+_LARGEST_JSON = 2 << 20  # bytes; a config has thousands, and one with names of 10,000 classes less than a million
+_LARGEST_INDEX = 16 << 20  # the index of a model of 100,000 tensors has about ten million
+_LARGEST_HEADER = 8 << 20  # of one file
+_MOST_PARTS = 1_000_000  # objects and lists of a JSON file: each takes fifty times the room that it is written in
 _MOST_AXES = 8
 _LARGE = 16 << 20  # bytes of a tensor, from which on it is asked whether there is room for it
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -214,7 +216,7 @@ def read_index(path: Path, suffix: str) -> dict[str, str]:
     Raises:
         ModelError: it is malformed, or names a file that is not beside it or does not end in `suffix`.
     """
-    places = read_json(path).get("weight_map")
+    places = read_json(path, _LARGEST_INDEX).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
         raise ModelError(f"{path} has no weight_map of tensor names to files")
     for shard in sorted(set(places.values())):
@@ -326,14 +328,14 @@ def stream_weights(file: Any, tensors: Mapping[str, Tensor]) -> None:
         file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, largest_bytes: int = _LARGEST_JSON) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Raises:
         ModelError: the file is missing, larger than any such file, no JSON object, or as parse_json says.
     """
     try:
-        data = read_foreign(path, LARGEST_JSON)
+        data = read_foreign(path, largest_bytes)
     except StorageError as problem:
         raise ModelError(str(problem)) from None
     return parse_json(data, str(path))
@@ -343,9 +345,12 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
     """The object that JSON text holds.
 
     Raises:
-        ModelError: it is no JSON object, holds a key twice, of which readers take either one, or a number that JSON
-            does not have (NaN, Infinity) or that is too large for one.
+        ModelError: it is no JSON object, is made of too many parts, holds a key twice, of which readers take either
+            one, or a number that JSON does not have (NaN, Infinity) or that is too large for one.
     """
+    parts = data.count(b"{") + data.count(b"[")
+    if parts > _MOST_PARTS:
+        raise ModelError(f"{where} is made of {parts:,} objects and lists; at most {_MOST_PARTS:,} are read")
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
