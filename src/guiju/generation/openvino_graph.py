@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from guiju.errors import ModelError
 from guiju.generation.openvino_library import load_openvino
-from guiju.model import ModelConfig, Transformer
-from guiju.model.cache import Attend, AttendMemory, LayerCache
+from guiju.model import Attend, AttendMemory, LayerCache, ModelConfig, Transformer
 
 PAGE_TOKENS = 32
 """Tokens of a page, as OpenVINO's CPU kernels want them."""

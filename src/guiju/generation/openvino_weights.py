@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from guiju.generation.openvino_library import load_openvino
-from guiju.model import Transformer
-from guiju.model.quantized import group_for, quantise
+from guiju.model import Transformer, group_for, pack_codes, round_matrix
 from guiju.storage import RESERVE_BYTES
 
 _GIVEN_BACK_EVERY_S = 0.02
@@ -140,13 +139,12 @@ def _held(name: str, weight: Tensor, precision: str, file: WeightFile) -> Any:
         return operations.convert(held, "f32").output(0)
     group = group_for(weight.size(1)) if precision == "int4" and name not in _ENDS else None
     if group is None:
-        codes, scales = quantise(weight, 8)
+        codes, scales = round_matrix(weight, 8)
         held = operations.convert(_constant(file.put(codes.numpy())), "f32")
         return operations.multiply(held, operations.constant(scales.numpy())).output(0)
-    codes, scales = quantise(weight, 4, group)
+    codes, scales = round_matrix(weight, 4, group)
     rows, groups = scales.shape
-    pairs = (codes.view(-1, 2) & 15).to(torch.uint8)
-    packed = file.put((pairs[:, 0] | pairs[:, 1] << 4).numpy())
+    packed = file.put(pack_codes(codes).numpy())
     held = _constant(openvino.Tensor(packed, openvino.Shape([rows, groups, group]), kinds.i4))
     whole = operations.multiply(operations.convert(held, "f32"), operations.constant(scales[:, :, None].numpy()))
     return operations.reshape(whole, operations.constant(np.array(weight.shape)), False).output(0)

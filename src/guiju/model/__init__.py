@@ -19,6 +19,7 @@ from guiju.model.presets import (
     t5_config,
     transformer_config,
 )
+from guiju.model.quantized import group_for, pack_codes, quantize, round_matrix
 from guiju.model.transformer import Transformer
 from guiju.model.weights import weight_files
 
@@ -42,6 +43,7 @@ __all__ = [
     "bert_config",
     "build_model",
     "gpt2_config",
+    "group_for",
     "hook_names",
     "is_openai_gpt2",
     "llama_config",
@@ -49,7 +51,10 @@ __all__ = [
     "load_model",
     "load_openai_gpt2",
     "openai_gpt2_files",
+    "pack_codes",
+    "quantize",
     "rotary_frequencies",
+    "round_matrix",
     "save_llama2c",
     "save_model",
     "save_openai_gpt2",
