@@ -17,13 +17,12 @@ TELEMETRY = "openvino_telemetry"
 
 
 def silence_telemetry() -> None:
-    """From now on this process cannot report anything through OpenVINO's telemetry; before its first import, not even
-    that. Where another part of the program brought it in already, what it sends with is made to do nothing."""
-    if TELEMETRY not in sys.modules:
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an import of it fails as if it were not installed
-    elif sys.modules[TELEMETRY] is not None:
-        sender = sys.modules[TELEMETRY].utils.sender.TelemetrySender
-        sender.send = lambda *message: None
+    """From now on nothing that this process does is reported by OpenVINO's telemetry. Where another part of the program
+    brought it in already, what it sends with is made to do nothing."""
+    held = sys.modules.get(TELEMETRY)
+    if held is not None:
+        held.utils.sender.TelemetrySender.send = lambda *message: None
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an import fails as if it were not installed
 
 
 @cache
