@@ -119,7 +119,7 @@ def malformed() -> dict[str, Callable[[], bytes]]:
         "deep as a key": lambda: _zip(key),
         "a storage of 2^60 numbers": lambda: _zip(_table(_tensor(1 << 60, 0, (1 << 60,), (1,)))),
         "a storage of 2^40 numbers in 16 bytes": lambda: _zip(_table(_tensor(1 << 40, 0, (1 << 40,), (1,)))),
-        "a storage of 100,000 numbers in 16 bytes": lambda: _zip(_table(_tensor(100_000, 0, (100_000,), (1,)))),
+        "CVE-2026-24747: 100,000 numbers in 16 bytes": lambda: _zip(_table(_tensor(100_000, 0, (100_000,), (1,)))),
         "a storage of -1 numbers": lambda: _zip(_table(_tensor(-1, 0, (4,), (1,)))),
         "a storage elsewhere": lambda: _zip(_table(_tensor(4, 0, (4,), (1,), "../../../../etc/passwd"))),
         "a storage that is not there": lambda: _zip(_table(_tensor(4, 0, (4,), (1,), "9"))),
@@ -138,6 +138,12 @@ def malformed() -> dict[str, Callable[[], bytes]]:
         "a bomb as program": lambda: _zip(b"\x80\x02" + b"N0" * (100 << 20) + b".", compression=deflated),
         "a tar": lambda: _tar({"storages": b"\x80\x02K\x00.", "tensors": b"\x80\x02K\x00.", "pickle": b"\x80\x02}."}),
         "a tar with a way out": lambda: _tar({"../../storages": b"", "storages": b"x"}),
+        "CVE-2025-1716: pip as a callable": lambda: b"\x80\x02cpip\nmain\n(" + _text("install") + b"tR.",
+        "CVE-2025-1889: a second pickle beside": lambda: _with_another(_zip(_table(_tensor(9, 0, (9,), (1,))))),
+        "CVE-2025-1944: two names of one member": lambda: _renamed(_zip(_SHELL)),
+        "CVE-2025-1945: flags that hide a member": lambda: _flagged(_zip(_SHELL)),
+        "CVE-2025-10156: a wrong checksum": lambda: _unchecked(_zip(_SHELL)),
+        "CVE-2025-10157: a class within a module": lambda: b"\x80\x02casyncio.unix_events\n_Unix\n)R.",
         "a list": lambda: _torch([torch.ones(2)]),
         "an empty table": lambda: _torch({}),
         "a table of numbers": lambda: _torch({"epoch": 3}),
@@ -151,6 +157,32 @@ def malformed() -> dict[str, Callable[[], bytes]]:
         "a cut-off old file": lambda: _torch({"wte.weight": torch.ones(200)}, newer=False)[:-300],
         "a name that is no text": lambda: _torch({"wte\x1b[2J.weight": torch.ones(2)}),
     }
+
+
+_SHELL = b"cposix\nsystem\n(" + _text("true") + b"tR."
+
+
+def _with_another(data: bytes) -> bytes:
+    memory = io.BytesIO(data)
+    with zipfile.ZipFile(memory, "a") as file:
+        file.writestr("archive/config.p", _SHELL)
+    return memory.getvalue()
+
+
+def _renamed(data: bytes) -> bytes:
+    """The name before a member's data is another one than the directory's."""
+    return data.replace(b"archive/data.pkl", b"archive/safe.pkl", 1)
+
+
+def _flagged(data: bytes) -> bytes:
+    """The flag of encryption is set before the data, and not in the directory."""
+    place = data.index(b"PK\x03\x04") + 6
+    return data[:place] + bytes([data[place] | 1]) + data[place + 1 :]
+
+
+def _unchecked(data: bytes) -> bytes:
+    place = data.index(b"PK\x01\x02") + 16
+    return data[:place] + b"\0\0\0\0" + data[place + 4 :]
 
 
 def _zeros() -> bytes:

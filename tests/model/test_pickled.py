@@ -123,12 +123,13 @@ def test_a_pickle_that_wants_to_run_something_runs_nothing(tmp_path):
 
 def test_a_pickle_that_lies_is_refused(tmp_path):
     names = (
-        "a storage of 100,000 numbers in 16 bytes",
+        "CVE-2026-24747: 100,000 numbers in 16 bytes",
         "an old storage of 2^30 numbers",
         "a view of 10^12 times one number",
         "deep as a key",
         "a table of numbers",
         "a tar",
+        "a bomb as storage",
     )
     cases = hostile.malformed()
     _require_refused(_outcomes({name: cases[name]() for name in names}, tmp_path), tmp_path / "canary")

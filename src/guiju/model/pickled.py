@@ -156,8 +156,7 @@ def _in_short(reason: BaseException) -> str:
     if found or text.startswith("Weights only load failed"):
         named = re.search(r"[^\n]*\bGLOBAL\b[^\n]*", text)
         text = named[0] if named else after.partition("Check the documentation")[0]
-    text = text.removeprefix("WeightsUnpickler error: ")
-    return " ".join(text.split())[:300].rstrip(".") or type(reason).__name__
+    return " ".join(text.replace("WeightsUnpickler error:", "").split())[:300].rstrip(".") or type(reason).__name__
 
 
 def _require_table(found: object, size: int) -> None:
