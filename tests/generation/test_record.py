@@ -101,6 +101,17 @@ def test_texts_of_a_real_checkpoint_are_those_of_each_prompt_alone(stories):
         assert together.work.record
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8", "int4"])
+def test_the_promise_holds_in_every_precision(precision, stories):
+    prompts = ["Once upon a time", "The little dog " * 20, "The little dog " * 20 + "ran", "Tom"]
+    settings = SamplingSettings(seed=5, max_new_tokens=12)
+    runner = open_runner(stories[0], runner="torch", precision=precision, record=True)
+    alone = [generate(*stories, [prompt], settings, runner=runner, record=True, logprobs=2)[0] for prompt in prompts]
+    together = generate(*stories, prompts, settings, runner=runner, record=True, logprobs=2)
+    assert list(together) == alone
+    assert together.precision == precision
+
+
 def test_the_promise_breaks_without_record_mode(model):
     """The comparison above can fail: products of many rows do round otherwise."""
     chance = random.Random(0)

@@ -161,6 +161,17 @@ def test_bfloat16_weights_are_computed_and_named_as_such(model):
     assert open_runner(model, runner="torch", precision="float32", pages=8).precision == "float32"
 
 
+@pytest.mark.parametrize(("precision", "error"), [("int8", 0.05), ("int4", 0.3)])
+def test_rounded_weights_are_computed_in_batches_too_and_named(precision, error, model):
+    runner = open_runner(model, runner="torch", precision=precision, pages=16)
+    assert runner.precision == precision
+    rows = [_ids(random.Random(seed), 20 + seed) for seed in (6, 7)]
+    found = runner.step([Chunk(row, 0, (4 * place, 4 * place + 1), 1) for place, row in enumerate(rows)])
+    for row, logits in zip(rows, found, strict=True):
+        expected = model(torch.tensor([row]))[0, -1]
+        assert 1e-4 < (logits[0] - expected).abs().max() / expected.abs().max() < error
+
+
 def test_unknown_runners_and_precisions_are_refused_by_name(model):
     with pytest.raises(ConfigError, match="runner is 'jax'; it can be auto, torch, openvino"):
         open_runner(model, runner="jax")

@@ -6,7 +6,6 @@ What depends on the kind of device stands in `guiju.device` and, for a GPU's dec
 from __future__ import annotations
 
 import copy
-import importlib
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from guiju.errors import ModelError
 from guiju.generation.paged_cache import PagedCache, PageStore, page_bytes
 from guiju.generation.runner import Chunk
 from guiju.generation.step_programs import StepPrograms, has_programs
-from guiju.model import EncoderDecoder, Hooks, Memory, ModelConfig, Transformer
+from guiju.model import EncoderDecoder, Hooks, Memory, ModelConfig, Transformer, quantize
 
 PAGE_TOKENS = 16
 RECORD_CHUNK = 64
@@ -30,8 +29,9 @@ number gives other bits."""
 _CONTEXTS = 16
 """So many full contexts have room by default, if a quarter of the memory holds them."""
 
-_ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 6e-2, torch.float16: 8e-3}
-"""See Runner.rounding. Measured, the greatest over models and numbers of rows: 2e-6 in float32, 2e-2 in bfloat16."""
+_ROUNDING = {"float64": 1e-12, "float32": 1e-5, "float16": 8e-3, "bfloat16": 6e-2, "int8": 6e-2, "int4": 6e-2}
+"""See Runner.rounding, by precision. Measured, the greatest over models and numbers of rows: 2e-6 in float32, 2e-2 in
+bfloat16, in which products with 8 and 4 bits are computed too."""
 
 
 class TorchRunner:
@@ -69,7 +69,7 @@ class TorchRunner:
         self.device = weight.device
         self.pages = _default_pages(config, page_tokens, weight.device, weight.dtype) if pages is None else pages
         self.store = PageStore(config, self.pages, page_tokens, weight.device, weight.dtype)
-        self.rounding = _ROUNDING[weight.dtype]
+        self.rounding = _ROUNDING[self.precision]
         self.record_chunk = RECORD_CHUNK if record else None
         self._hooks = hooks
         self._modules = list(self.model.modules())  # asked in each step, and slow to find
@@ -162,7 +162,7 @@ def _prepared(
         if precision in ("float32", "bfloat16"):
             model = copy.deepcopy(model).to(getattr(torch, precision))
         else:
-            model = importlib.import_module("guiju.model.quantized").quantize(model, precision)
+            model = quantize(model, precision)
     if device is not None and torch.device(device) != weight.device:
         model = copy.deepcopy(model).to(device)
     return model, own if precision == "auto" else precision
