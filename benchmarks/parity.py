@@ -54,25 +54,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Models:
-    """The models that are compared, each as `load` takes it."""
+    """The models that are compared: by name, each as `load` takes it."""
 
-    stories: Path
-    """Llama's shape, published: llama2.c's stories260K."""
-    gpt2: Path
-    """GPT-2's shape, trained here on English stories and Chinese poems, with a byte-level vocabulary."""
+    each: dict[str, Path]
     work: Path
-
-    def each(self) -> dict[str, Path]:
-        return {"stories260K (Llama's shape)": self.stories, "a small GPT-2 trained here": self.gpt2}
 
     def exported(self, name: str, to: str, **options: str) -> Path:
         """The folder of an export, made once."""
         from guiju.providers import export_model
 
         kind = "-".join([to, *options.values()])
-        out = self.work / f"{name.split()[-1].strip('()')}-{kind}"
+        out = self.work / f"{list(self.each).index(name)}-{kind}"
         if not out.exists():
-            export_model(self.each()[name], to=to, out=out, **options)
+            export_model(self.each[name], to=to, out=out, **options)
         return out
 
 
@@ -83,13 +77,14 @@ def llama_cpp(models: Models) -> Iterator[Row]:
     python = ENVIRONMENTS / "llama.cpp" / "bin" / "python"
     if not python.exists():
         raise FileNotFoundError(f"{python.parent.parent} is not there")
-    for name in models.each():
-        ours = _ours(models.each()[name])
+    for name in models.each:
+        ours = _ours(models.each[name])
         for kind in ("f32", "f16", "q8_0"):
             try:
                 folder = models.exported(name, "gguf", type=kind)
             except ModelError as problem:
-                yield Row(f"{name}, {kind}", "llama.cpp", "not written", None, {"why": str(problem)})
+                short = str(problem).partition(":")[0]
+                yield Row(f"{name}, {kind}", "llama.cpp", f"refused: {short}", None, {"why": str(problem)})
                 continue
             theirs = _peer(python, "parity_llama_cpp.py", {"model": str(folder / f"model-{kind}.gguf")})
             yield _row(f"{name}, {kind}", f"llama.cpp ({theirs['version']})", ours, theirs, must=kind == "f32")
@@ -100,8 +95,8 @@ def transformers(models: Models) -> Iterator[Row]:
     import torch
     import transformers as library
 
-    for name in models.each():
-        ours = _ours(models.each()[name])
+    for name in models.each:
+        ours = _ours(models.each[name])
         folder = models.exported(name, "huggingface")
         model = library.AutoModelForCausalLM.from_pretrained(folder).eval()
         tokenizer = library.AutoTokenizer.from_pretrained(folder)
@@ -128,8 +123,8 @@ def onnxruntime(models: Models) -> Iterator[Row]:
     import numpy as np
     import onnxruntime as library
 
-    for name in models.each():
-        ours = _ours(models.each()[name])
+    for name in models.each:
+        ours = _ours(models.each[name])
         session = library.InferenceSession(models.exported(name, "onnx") / "model.onnx")
         theirs: dict[str, Any] = {"ids": ours["ids"], "tokens": [], "logits": []}
         for prompt in ours["ids"]:
@@ -158,8 +153,8 @@ def tensorflow(models: Models) -> Iterator[Row]:
         "import tensorflow\n"
         "print(json.dumps({'tokens': tokens, 'version': tensorflow.__version__, 'torch': 'torch' in sys.modules}))\n"
     )
-    for name in models.each():
-        ours = _ours(models.each()[name])
+    for name in models.each:
+        ours = _ours(models.each[name])
         folder = models.exported(name, "tensorflow")
         theirs = _peer(Path(sys.executable), ["-c", code], {"model": str(folder)})
         row = _row(name, f"TensorFlow {theirs['version']}", ours, {**theirs, "ids": ours["ids"]}, must=True)
@@ -223,15 +218,19 @@ def main() -> None:
 
 
 def make_models(work: Path) -> Models:
-    """The published checkpoint, and a small model that is trained now."""
+    """The published checkpoint, and a small model of each shape that is trained now, on English stories and Chinese
+    poems with a byte-level vocabulary."""
     from guiju.pipeline import run_recipe
 
-    recipe = work / "small.yaml"
-    recipe.write_text(json.dumps(_recipe()), encoding="utf-8")
-    began = time.monotonic()
-    run_recipe(recipe, reporter=_Silent(), out=work / "run")
-    print(f"     trained the small GPT-2 in {time.monotonic() - began:.0f} s", flush=True)
-    return Models(STORIES, work / "run" / "model", work)
+    models = {"stories260K": STORIES}
+    for shape, more in (("gpt2", {}), ("llama", {"kv_heads": 2, "hidden": 352})):
+        recipe = work / f"{shape}.yaml"
+        recipe.write_text(json.dumps(_recipe({"shape": shape, **more})), encoding="utf-8")
+        began = time.monotonic()
+        run_recipe(recipe, reporter=_Silent(), out=work / shape)
+        print(f"     trained a small model of {shape}'s shape in {time.monotonic() - began:.0f} s", flush=True)
+        models[f"a small model of {shape}'s shape"] = work / shape / "model"
+    return Models(models, work)
 
 
 class _Silent:
@@ -241,7 +240,7 @@ class _Silent:
     def note(self, *_: object) -> None: ...
 
 
-def _recipe() -> dict[str, Any]:
+def _recipe(shape: dict[str, Any]) -> dict[str, Any]:
     data = ROOT / "examples" / "data"
     stories = {
         "name": "stories",
@@ -266,8 +265,8 @@ def _recipe() -> dict[str, Any]:
     return {
         "corpus": {"sources": [stories, poems]},
         "tokenizer": {"vocab_size": 1024},
-        "model": {"shape": "gpt2", "width": 128, "layers": 3, "heads": 4, "context": 128},
-        "training": {"steps": 400, "batch": 8, "learning_rate": 3e-3, "warmup_steps": 30, "dtype": "float32"},
+        "model": {**shape, "width": 128, "layers": 3, "heads": 4, "context": 128},
+        "training": {"steps": 250, "batch": 8, "learning_rate": 3e-3, "warmup_steps": 30, "dtype": "float32"},
         "generation": {"prompts": [{"text": "Once", "language": "en"}], "sampling": {"max_new_tokens": 4}},
     }
 
