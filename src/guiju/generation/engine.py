@@ -50,7 +50,7 @@ class Counts:
 
 class Engine:
     """Requests come in by `add`; each `step` brings all of them on; a token goes to its request as soon as it is
-    certain."""
+    certain. One thread at a time may use it."""
 
     def __init__(
         self,

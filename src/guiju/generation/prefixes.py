@@ -45,6 +45,3 @@ class Prefixes:
         name = self._names.pop(page, None)
         if name is not None:
             del self._pages[name]
-
-    def __len__(self) -> int:
-        return len(self._pages)

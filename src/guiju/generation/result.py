@@ -79,3 +79,8 @@ class Generation(list[T]):
     @property
     def precision(self) -> str:
         return self.work.precision
+
+    @property
+    def acceptance(self) -> float | None:
+        """Share of prompt lookup's guesses that were right; None where nothing was guessed."""
+        return self.work.acceptance
