@@ -22,12 +22,12 @@ def _prompts(count, seed=0):
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "seeded sampling"])
 def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(settings, random_model, bytes_tokenizer):
-    prompts = _prompts(40)
+    prompts = _prompts(24)
     alone = [generate(random_model, bytes_tokenizer, [prompt], settings, record=True)[0] for prompt in prompts]
-    assert len({sequences[0].ids for sequences in alone}) > 20
+    assert len({sequences[0].ids for sequences in alone}) > 12
     chance = random.Random(1)
     for _ in range(4):
-        order = chance.sample(range(40), k=chance.randint(2, 40))
+        order = chance.sample(range(24), k=chance.randint(2, 24))
         together = generate(random_model, bytes_tokenizer, [prompts[index] for index in order], settings, record=True)
         assert together == [alone[index] for index in order]
 
