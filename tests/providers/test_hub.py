@@ -182,6 +182,20 @@ def test_a_model_is_fetched_by_name_recorded_and_then_found_in_the_cache(cache, 
     assert load("hf:org/tiny").digest == load(folder).digest
 
 
+def test_hf_home_is_followed(cache, folder):
+    _put(cache, folder)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    settings = {"HF_HOME": str(cache.parent), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from guiju.providers.hub import find_in_hub as f; print(f('hf:gpt2').folder)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**kept, **settings},
+    )
+    assert done.stdout == f"{cache / 'models--gpt2' / 'snapshots' / COMMIT}\n"
+
+
 def test_offline_means_that_nothing_is_asked(cache, folder):
     with hub_server.serve("org/tiny", folder) as hub:
         answer = _guiju(hub, cache, "generate", "--model", "hf:org/tiny", HF_HUB_OFFLINE="1")
