@@ -204,6 +204,21 @@ def test_the_child_ends_with_its_parent_and_leaves_no_file(folder, tmp_path):
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+def test_a_process_that_takes_too_long_is_stopped(folder, monkeypatch):
+    monkeypatch.setattr("guiju.model.pickled._SECONDS", 0)
+    with pytest.raises(ModelError, match="took more than 0 s and was stopped"):
+        load_model(folder, pickles=True)
+    assert psutil.Process().children() == []
+
+
+def test_a_file_that_wants_more_memory_than_it_may_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("guiju.model.pickled._MEMORY_BESIDE", 0)
+    big = {f"tensor {number}": torch.zeros(1) for number in range(3000)}  # small in the file, large as objects
+    torch.save(big, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"memory|Nothing of it was used"):
+        load_model(folder, pickles=True)
+
+
 def test_a_machine_that_cannot_seal_a_process_reads_no_pickle(folder, monkeypatch):
     monkeypatch.setattr("guiju.model.pickled.can_seal", lambda: False)
     with pytest.raises(ModelError, match="this machine is not one where"):

@@ -30,6 +30,7 @@ from guiju.model.weights import CODES, PICKLE, PICKLE_INDEX, Weights, open_all, 
 from guiju.storage import require_free_space
 
 _MEMORY_BESIDE = 256 << 20  # bytes
+_LONGEST_ANSWER = 100_000  # bytes
 _SECONDS, _BYTES_PER_SECOND = 60, 10 << 20  # the time that is granted: a little, and more for a larger file
 _CHILD = "import sys; sys.path[:] = {path!r}; from guiju.model import pickled; pickled.work({job!r})"
 
@@ -79,21 +80,23 @@ def _convert(folder: Path, sources: Mapping[Path, BinaryIO], copies: Mapping[Pat
     # Its environment holds no key, token or proxy of the user that could be taken.
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    try:
-        done = subprocess.run(  # noqa: S603 -- this very Python
-            [sys.executable, "-I", "-c", code],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=handles,
-            env={**kept, **single, "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVICES": ""},
-            cwd="/",
-            timeout=2 * seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"{folder}: reading its pickle took more than {2 * seconds} s and was stopped") from None
-    answer = _answer(done.stdout)
+    with tempfile.TemporaryFile() as said:  # a pipe could be flooded; a file has the limit of files
+        try:
+            done = subprocess.run(  # noqa: S603 -- this very Python
+                [sys.executable, "-I", "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.DEVNULL,
+                pass_fds=handles,
+                env={**kept, **single, "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVICES": ""},
+                cwd="/",
+                timeout=2 * seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ModelError(f"{folder}: reading its pickle took more than {2 * seconds} s and was stopped") from None
+        said.seek(0)
+        answer = _answer(said.read(_LONGEST_ANSWER))
     if answer is None:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
         raise ModelError(
@@ -107,7 +110,7 @@ def _convert(folder: Path, sources: Mapping[Path, BinaryIO], copies: Mapping[Pat
 def _answer(data: bytes) -> str | None:
     """What the sealed process says: nothing where all is well, why not, or None where it did not come so far."""
     try:
-        said = json.loads(data[:100_000].decode())
+        said = json.loads(data.decode())
     except ValueError:
         return None
     problem = said.get("problem", None) if isinstance(said, dict) else None
