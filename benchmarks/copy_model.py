@@ -3,7 +3,7 @@
 Most of an edited text stands in its prompt already, so a guess that looks there is often right. The texts are made from
 the stories in examples/data: a passage, a name to change, and the passage with that name changed.
 
-    python benchmarks/copy_model.py --out runs/copying      # about fifteen minutes on two cores
+    python benchmarks/copy_model.py --out runs/copying      # about ten minutes on two cores
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def share_right(folder: Path, count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "runs/copying")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--check", type=int, default=20, help="edits to try at the end")
     chosen = parser.parse_args()
     folder = make(chosen.out, chosen.steps)

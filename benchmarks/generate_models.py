@@ -90,7 +90,7 @@ def copying(count: int) -> tuple[Path, dict[str, Any]]:
     folder = ROOT / "runs/copying/model"
     if not (folder / "model.safetensors").exists():
         print("training the model that copies and edits (once)", file=sys.stderr)
-        make(ROOT / "runs/copying", 3000)
+        make(ROOT / "runs/copying", 1500)
     tokenizer = Tokenizer.load(folder)
     prompts, lengths = [], []
     for prompt, answer in edits(count, seed=1):
