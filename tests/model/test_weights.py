@@ -99,6 +99,7 @@ BAD = {
     "a negative size": (_file({"a": _entry(shape=(-2,))}, b"\0" * 8), r"tensor a has the shape \[-2\]"),
     "a size that is a text": (_file({"a": _entry(shape=("2",))}, b"\0" * 8), r"the shape \['2'\]"),
     "a size that is a truth": (_file({"a": _entry(shape=(True, 2))}, b"\0" * 8), "the shape"),
+    "an offset of -0": (_file(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[-0,8]}}', b"\0" * 8), "data_offsets"),
     "a size of 2^63": (_file({"a": _entry(shape=(1 << 63,))}, b"\0" * 8), "the shape"),
     "a shape that overflows": (_file({"a": _entry(shape=(1 << 62, 1 << 62, 0))}, b"\0" * 8), "takes 0 bytes"),
     "sizes that overflow 64 bits": (_file({"a": _entry(shape=(1 << 32, 1 << 32))}, b"\0" * 8), "takes 7.37"),

@@ -365,8 +365,12 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
             raise ModelError(f"{where} holds the number {text[:50]}, which no number here can be")
         return number
 
+    def whole(text: str) -> float:
+        return -0.0 if text == "-0" else int(text)  # the safetensors library too takes -0 for no whole number
+
+    hooks: Any = {"object_pairs_hook": unique, "parse_float": finite, "parse_constant": finite, "parse_int": whole}
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
+        found = json.loads(data.decode("utf-8"), **hooks)
     except (ValueError, RecursionError) as problem:
         raise ModelError(f"{where} is not valid JSON: {str(problem)[:300]}") from None
     if not isinstance(found, dict):
