@@ -21,7 +21,7 @@ def _json(guiju, *options):
 def test_json_names_the_runner_and_the_precision(guiju):
     plain = _json(guiju, "--runner", "torch")
     assert (plain["runner"], plain["precision"]) == ("torch", "float32")
-    assert set(plain) == {"sequences", "runner", "precision"}
+    assert set(plain) == {"sequences", "runner", "precision", "arithmetic"}
     rough = _json(guiju, "--runner", "torch", "--precision", "bfloat16")
     assert (rough["runner"], rough["precision"]) == ("torch", "bfloat16")
 
@@ -56,7 +56,7 @@ def test_guesses_change_no_token_and_their_share_of_right_ones_is_told(guiju):
         "generate", "--model", STORIES, "--prompt", TEXT, "--greedy", *options, "--prompt-lookup", 6
     )  # fmt: skip
     assert "guessed tokens were right" in shown.err
-    assert "computed by torch in float32" in shown.err
+    assert "computed by torch with float32 weights" in shown.err
 
 
 @pytest.mark.parametrize(

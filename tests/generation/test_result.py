@@ -61,7 +61,7 @@ def test_a_result_is_a_list_that_names_its_runner_and_precision(stories):
     assert found == [generate(*stories, [prompt], settings)[0] for prompt in ("x", "y")]
     half = generate(*stories, ["x"], settings, runner=open_runner(stories[0], runner="torch", precision="bfloat16"))
     assert half.precision == "bfloat16"
-    assert Generation([], Work("torch", "float32", False, 0, 0)).work.acceptance is None
+    assert Generation([], Work("torch", "float32", "float32", False, 0, 0)).work.acceptance is None
 
 
 def test_a_runner_is_opened_only_for_wishes_that_can_be(stories):

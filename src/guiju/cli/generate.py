@@ -162,7 +162,11 @@ def _as_json(found: Generation[Sequence]) -> dict[str, Any]:
                 for one in sequence.logprobs
             ]
         sequences.append(told)
-    work: dict[str, Any] = {"runner": found.runner, "precision": found.precision}
+    work: dict[str, Any] = {
+        "runner": found.runner,
+        "precision": found.precision,
+        "arithmetic": found.work.arithmetic,
+    }
     if found.work.record:
         work["record"] = True
     if found.work.drafted:
@@ -185,7 +189,10 @@ def _likelihoods(tokenizer: Tokenizer, sequence: Sequence) -> str:
 
 
 def _told(work: Work) -> str:
-    told = f"computed by {work.runner} in {work.precision}" + (", record mode" if work.record else "")
+    told = f"computed by {work.runner} with {work.precision} weights"
+    if work.arithmetic != work.precision:
+        told += f" in {work.arithmetic}"
+    told += ", record mode" if work.record else ""
     if work.acceptance is not None:
         told += f"; {work.accepted} of {work.drafted} guessed tokens were right ({work.acceptance:.0%})"
     return told

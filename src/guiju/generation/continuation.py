@@ -160,7 +160,8 @@ def _search(
 
 
 def _work(runner: Runner, steps: int, tokens: int, drafted: int = 0, accepted: int = 0) -> Work:
-    return Work(runner.name, runner.precision, runner.record_chunk is not None, steps, tokens, drafted, accepted)
+    record = runner.record_chunk is not None
+    return Work(runner.name, runner.precision, runner.arithmetic, record, steps, tokens, drafted, accepted)
 
 
 def _numbered(on_text: OnText | None, number: int) -> Callable[[str], None] | None:

@@ -44,6 +44,9 @@ class Work:
     precision: str
     """The weights': "float32", "bfloat16", "int8" or "int4"."""
 
+    arithmetic: str
+    """What such weights are multiplied in: "float32" or "bfloat16"."""
+
     record: bool
     """Whether the answers are bit for bit those that each request has alone."""
 

@@ -57,7 +57,10 @@ class Runner(Protocol):
     """"torch" or "openvino"; stands in every result."""
 
     precision: str
-    """As computed: "float32", "bfloat16", "int8" or "int4"; stands in every result."""
+    """The weights': "float32", "bfloat16", "int8" or "int4"; stands in every result."""
+
+    arithmetic: str
+    """What they are multiplied in: "float32" or "bfloat16"; stands in every result."""
 
     vocab_size: int
     context: int

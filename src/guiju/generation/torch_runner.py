@@ -69,6 +69,8 @@ class TorchRunner:
         self.device = weight.device
         self.pages = _default_pages(config, page_tokens, weight.device, weight.dtype) if pages is None else pages
         self.store = PageStore(config, self.pages, page_tokens, weight.device, weight.dtype)
+        by_kernel = self.precision in ("int8", "int4") and weight.device.type == "cpu"  # which multiplies in bfloat16
+        self.arithmetic = "bfloat16" if by_kernel else str(weight.dtype).removeprefix("torch.")
         self.rounding = _ROUNDING[self.precision]
         self.record_chunk = RECORD_CHUNK if record else None
         self._hooks = hooks

@@ -158,6 +158,11 @@ class Stack(nn.Module):
         """
         length = x.size(1)
         _require_same_places(x, documents=documents, padding=padding, segments=segments)
+        if prefix is not None and self.config.window is not None:
+            raise ModelError(
+                f"a prefix was given to a model whose tokens see {self.config.window} back at most: what its tokens "
+                f"would see of each other is not defined. Leave the prefix out, or take a model without a window"
+            )
         if cache is None:
             require_context(self.config, length)
         else:

@@ -57,9 +57,10 @@ def fill_masks(model: Encoder, tokenizer: Tokenizer, prompt: str, settings: Samp
     logits[:, tokenizer.vocab_size :] = -torch.inf
     places = [place for place, token in enumerate(ids) if token == marks.mask]
     chances = logits[places].softmax(dim=-1)  # (blanks, vocab)
-    best = chances.topk(settings.num_return_sequences, dim=-1)
+    count = min(settings.num_return_sequences, tokenizer.vocab_size)
+    best = chances.topk(count, dim=-1)
     sequences = []
-    for rank in range(settings.num_return_sequences):
+    for rank in range(count):
         chosen = best.indices[:, rank].tolist()
         filled = list(ids)
         for place, token in zip(places, chosen, strict=True):

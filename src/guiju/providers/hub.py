@@ -16,8 +16,9 @@ from typing import Any
 
 from guiju.errors import GuijuError, ModelError
 from guiju.model import weight_files
-from guiju.providers.tokenizers import TOKENIZERS, holds_tokenizer
+from guiju.providers.tokenizers import holds_tokenizer
 from guiju.storage import require_free_space, sha256_file
+from guiju.tokens import TOKENIZER_FILES
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -27,7 +28,7 @@ _TOKENIZER_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    *sorted({name for names in TOKENIZERS for name in names}),
+    *TOKENIZER_FILES,
 )
 
 

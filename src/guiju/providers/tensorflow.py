@@ -142,7 +142,7 @@ class TensorflowModel:
         several = [prompts] if isinstance(prompts, str) else prompts
         writing = _Writing(self, settings, on_text, logprobs)
         found = [writing.sequences(task) for task in self._plan(several, settings)]
-        work = Work("tensorflow", "float32", False, writing.steps, writing.read)
+        work = Work("tensorflow", "float32", "float32", False, writing.steps, writing.read)
         return Generation(found[0], work) if isinstance(prompts, str) else Generation(found, work)
 
     def _plan(self, prompts: list[str], settings: SamplingSettings) -> list[Task]:

@@ -7,19 +7,7 @@ from pathlib import Path
 from guiju.errors import ModelError, StorageError
 from guiju.storage import require_plain_folder
 from guiju.tokens import Llama2cTokenizer, Tokenizer
-
-TOKENIZERS = (
-    ("tokenizer.json",),
-    ("vocab.json", "merges.txt"),
-    ("encoder.json", "vocab.bpe"),
-    ("vocab.json", "source.spm", "target.spm"),
-    ("vocab.txt",),
-    ("tokenizer.model",),
-    ("spiece.model",),
-    ("sentencepiece.bpe.model",),
-)
-"""Files that make a tokenizer together, as published folders call them."""
-_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+from guiju.tokens import tokenizer_files as files_of_tokenizer
 
 
 def holds_tokenizer(place: Path) -> bool:
@@ -63,12 +51,9 @@ def read_tokenizer(place: Path, vocab_size: int) -> Tokenizer:
 
 def tokenizer_files(place: Path) -> list[Path]:
     """The files of the tokenizer that is there; none where there is none."""
-    if place.is_file():
+    if place.is_file() and place.suffix == ".bin":  # llama2.c's
         return [place]
-    for names in TOKENIZERS:
-        if all((place / name).is_file() for name in names):
-            return [place / name for name in (*names, *_BESIDE) if (place / name).is_file()]
-    return []
+    return files_of_tokenizer(place)
 
 
 def require_plain(path: Path, name: str) -> None:

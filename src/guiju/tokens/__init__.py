@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from guiju.tokens.masked import MASKED_SHARE, MaskedExamples
     from guiju.tokens.pairs import PairExamples
     from guiju.tokens.pieces import Marks
-    from guiju.tokens.reading import tokenizer_files
+    from guiju.tokens.reading import TOKENIZER_FILES, tokenizer_files
     from guiju.tokens.shards import Shard, ShardIndex, TokenData, write_shards
     from guiju.tokens.spans import SpanExamples, longest_target, sentinels_needed
     from guiju.tokens.tokenizer import END_OF_TEXT, Tokenizer
@@ -32,7 +32,7 @@ _HOMES = {
     "spans": ("SpanExamples", "longest_target", "sentinels_needed"),
     "learning": ("TokenizerSettings", "train_tokenizer"),
     "tokenizer": ("END_OF_TEXT", "Tokenizer"),
-    "reading": ("tokenizer_files",),
+    "reading": ("TOKENIZER_FILES", "tokenizer_files"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -40,6 +40,7 @@ __all__ = [
     "END_OF_TEXT",
     "IGNORED",
     "MASKED_SHARE",
+    "TOKENIZER_FILES",
     "Batch",
     "BatchSize",
     "BucketedBatches",

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from guiju.errors import ModelError
 from guiju.tokens import marian
-from guiju.tokens.byte_level import read_byte_level
+from guiju.tokens.byte_level import GPT2_LIKE, QWEN_LIKE, ROBERTA_LIKE, read_byte_level
 from guiju.tokens.foreign import MOST_BYTES, read_file, read_optional_json
-from guiju.tokens.sentencepiece_layout import read_sentencepiece
+from guiju.tokens.sentencepiece_layout import STYLES, read_sentencepiece
 from guiju.tokens.source import Source
-from guiju.tokens.word_piece import read_word_piece
+from guiju.tokens.word_piece import BERT_LIKE, read_word_piece
 
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """Byte-level BPE in two files."""
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model")
+BYTE_LEVEL_CLASSES = (*GPT2_LIKE, *ROBERTA_LIKE, *QWEN_LIKE)
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    *(name for pair in PAIRS for name in pair),
+    *marian.FILES,
+    "vocab.txt",
+    *SENTENCEPIECE,
+)
+"""Names that hold a tokenizer, or a part of it."""
 _MADE_BY_FAMILY = {
     "gpt2": "GPT2Tokenizer",
     "qwen2": "Qwen2Tokenizer",
@@ -71,12 +80,12 @@ def find_source(place: Path) -> Source:
     if len(files) == 3:
         return marian.read_marian(folder, config)
     if len(files) == 2:
-        return read_byte_level(file, files[1], config, _kind(folder, config))
+        return read_byte_level(file, files[1], config, _kind(folder, config, BYTE_LEVEL_CLASSES))
     if file.suffix == ".json":
         return Source(data=read_file(file, MOST_BYTES), where=str(file), config=config)
     if file.suffix == ".txt":
-        return read_word_piece(file, config, _kind(folder, config))
-    return read_sentencepiece(file, config, _kind(folder, config))
+        return read_word_piece(file, config, _kind(folder, config, BERT_LIKE))
+    return read_sentencepiece(file, config, _kind(folder, config, STYLES))
 
 
 def _main_files(place: Path) -> list[Path]:
@@ -117,10 +126,15 @@ def _named_model(folder: Path) -> Path | None:
     return folder / name
 
 
-def _kind(folder: Path, config: Mapping[str, Any]) -> str:
-    """The class that transformers reads a folder by; empty where nothing says so."""
+def _kind(folder: Path, config: Mapping[str, Any], known: Collection[str]) -> str:
+    """The class that transformers reads a folder by; empty where nothing says so.
+
+    Args:
+        known: the classes that read such files; where the model's family has another one, nothing is said.
+    """
     named = config.get("tokenizer_class")
     if isinstance(named, str) and named.removesuffix("Fast") not in _GENERAL:
         return named.removesuffix("Fast")
     family = read_optional_json(folder / "config.json").get("model_type")
-    return _MADE_BY_FAMILY.get(family, "") if isinstance(family, str) else ""
+    usual = _MADE_BY_FAMILY.get(family, "") if isinstance(family, str) else ""
+    return usual if usual in known else ""
