@@ -149,6 +149,13 @@ def test_other_positions_than_those_computed_are_refused(tmp_path):
         load_model(tmp_path)
 
 
+def test_positions_that_the_weights_do_not_hold_are_not_computed(tmp_path):
+    """A table of a billion rows would take 250 GB."""
+    edit(saved(made(*THEIRS["pegasus"]), tmp_path), max_position_embeddings=10**9)
+    with pytest.raises(ModelError, match=r"embed_positions\.weight has shape \(\d+, 32\), but .* \(1000000000, 32\)"):
+        load_model(tmp_path)
+
+
 def test_a_copy_that_differs_is_refused(tmp_path):
     theirs = made(*THEIRS["bart"])
     tensors = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
