@@ -14,6 +14,12 @@ Precision = Literal["auto", "float32", "bfloat16", "int8", "int4"]
 RUNNERS: tuple[str, ...] = get_args(RunnerName)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
+LEAST_TEMPERATURE = 1e-40
+"""Above 0: what is smaller is 0 in float32."""
+
+MAX_PENALTY = 1e6
+"""Of repetition, and 1 over it the least: far beyond, logits are no numbers any more."""
+
 MAX_SEQUENCES = 1024
 MAX_BEAMS = 256
 MAX_LENGTH_PENALTY = 5
@@ -185,9 +191,15 @@ class SamplingSettings:
     def _check_filters(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ConfigError(f"temperature is {self.temperature}; it must be a number of at least 0")
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+        if 0 < self.temperature < LEAST_TEMPERATURE:
             raise ConfigError(
-                f"repetition_penalty is {self.repetition_penalty}; it must be more than 0 (1 changes nothing)"
+                f"temperature is {self.temperature}; between 0, which is greedy, and {LEAST_TEMPERATURE} it is too "
+                f"small to divide by. Give 0"
+            )
+        if not 1 / MAX_PENALTY <= self.repetition_penalty <= MAX_PENALTY:
+            raise ConfigError(
+                f"repetition_penalty is {self.repetition_penalty}; it must be between {1 / MAX_PENALTY} and "
+                f"{MAX_PENALTY:.0f} (1 changes nothing)"
             )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k is {self.top_k}; it must be at least 1. Leave it out to keep every token")
