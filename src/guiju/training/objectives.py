@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from guiju.errors import ConfigError, TrainingError
@@ -37,6 +38,8 @@ MOST_MASKED = 0.9
 """Share of a row's tokens that may be targets: with more there is next to nothing to guess them from."""
 ENOUGH = 32
 """Targets from which on it is no accident that each of them could be read off the input."""
+ROUND = 64
+"""Numbers of targets are rounded up to a multiple of this."""
 
 Hidden = Callable[..., Tensor]
 """The model's own `hidden`, perhaps compiled."""
@@ -120,8 +123,8 @@ class MaskedTokens:
 
     def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
         vectors = hidden(batch.ids, padding=batch.padding, documents=batch.documents)
-        wanted = batch.targets != IGNORED
-        return model.transformed(vectors[wanted]), batch.targets[wanted]
+        states, targets = _at_targets(vectors, batch.targets)
+        return model.transformed(states), targets
 
     def check(self, batches: Sequence[Batch]) -> None:
         targets = sum(batch.target_count for batch in batches)
@@ -150,8 +153,7 @@ class SequenceToSequence:
     def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
         # Padding stands after a target, where nothing that counts looks: the decoder needs no mask for it.
         vectors = hidden(batch.ids, source=batch.source, source_padding=batch.source_padding)
-        wanted = batch.targets != IGNORED
-        return vectors[wanted], batch.targets[wanted]
+        return _at_targets(vectors, batch.targets)
 
     def check(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -168,3 +170,19 @@ class SequenceToSequence:
                 f"the decoder reads each of the {targets} tokens that it is to predict at the very place where it is "
                 "to predict it: the target must stand one place later in its input"
             )
+
+
+def _at_targets(vectors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors (B, T, width) where there is a target, and the targets: (n, width) and (n,).
+
+    Beyond `ROUND` they are filled up to a multiple of it with targets that count nothing: were there another number in
+    each step, memory would be cut into ever more pieces that fit none (docs/experiments.md).
+    """
+    flat = targets.flatten()
+    places = (flat != IGNORED).nonzero().squeeze(1)
+    wanted = flat[places]
+    more = -len(places) % ROUND if len(places) > ROUND else 0
+    if more:
+        places = torch.cat((places, places.new_zeros(more)))
+        wanted = torch.cat((wanted, wanted.new_full((more,), IGNORED)))
+    return vectors.flatten(0, 1).index_select(0, places), wanted
