@@ -1,4 +1,4 @@
-"""Learning a vocabulary from texts: byte-level BPE, WordPiece or Unigram; the same texts give the same bytes.
+"""Learning a vocabulary from texts: byte-level BPE, WordPiece or Unigram.
 
 Sources: Sennrich et al. 2016 (arXiv:1508.07909) with GPT-2's byte alphabet; Schuster and Nakajima 2012 as in BERT
 (arXiv:1810.04805); Kudo 2018 (arXiv:1804.10959).
@@ -16,6 +16,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from guiju.errors import ConfigError, DataError
+from guiju.tokens.added import added_token
 from guiju.tokens.decoding import BYTE_SYMBOLS, SPACE_MARK
 from guiju.tokens.layout import written
 from guiju.tokens.template import single_template
@@ -34,6 +35,9 @@ _NEEDED = {
 }
 LONGEST_PIECE = 16
 """Characters of a Unigram piece, as in SentencePiece."""
+LONGEST_WORD = 100
+"""Characters of a word that WordPiece cuts up; longer ones are unknown."""
+_FIRST_SYMBOL = "\U000f0000"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,23 +142,49 @@ def _learn_bpe(texts: Iterable[str], settings: TokenizerSettings) -> Learned:
 
 
 def _learn_word_piece(texts: Iterable[str], settings: TokenizerSettings) -> Learned:
-    names = _names(settings)
+    """By the BPE trainer, with other symbols for the characters that go on with a word: the library's own WordPiece
+    trainer numbers those in the order of a hash table, which is another one each time."""
     layout = word_piece_layout(
         {name: number for number, name in enumerate(settings.special_tokens)},
-        names,
+        _names(settings),
         lower_case=settings.lower_case,
         strip_accents=None,
         split_chinese=True,
     )
-    backend = tokenizers.Tokenizer.from_str(json.dumps(layout))
-    trainer = trainers.WordPieceTrainer(
+    splitter = tokenizers.Tokenizer.from_str(json.dumps(layout))
+    going_on = _GoingOn()
+
+    def marked() -> Iterable[str]:
+        for text in texts:
+            words = splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(text))
+            kept = (word for word, _ in words if len(word) <= LONGEST_WORD and max(word) < _FIRST_SYMBOL)
+            yield " ".join(word[0] + word[1:].translate(going_on) for word in kept)
+
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
         vocab_size=settings.vocab_size,
         min_frequency=settings.min_frequency,
         special_tokens=list(settings.special_tokens),
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
-    return (backend.to_str(pretty=True) + "\n").encode(), backend.get_vocab_size()
+    backend.train_from_iterator(marked(), trainer)
+    back = {symbol: character for character, symbol in going_on.items()}
+    learned = {
+        ("##" if piece[0] >= _FIRST_SYMBOL else "") + piece.translate(back): token
+        for piece, token in sorted(backend.get_vocab().items(), key=lambda entry: entry[1])
+    }
+    layout["model"]["vocab"] = learned
+    layout["added_tokens"] = [added_token(learned[name], name) for name in settings.special_tokens]
+    return written(layout), len(learned)
+
+
+class _GoingOn(dict[int, int]):
+    """Character -> symbol for it inside a word, in the order in which they come up (code points for private use)."""
+
+    def __missing__(self, character: int) -> int:
+        symbol = self[character] = ord(_FIRST_SYMBOL) + len(self)
+        return symbol
 
 
 def _learn_unigram(texts: Iterable[str], settings: TokenizerSettings) -> Learned:
@@ -176,11 +206,34 @@ def _learn_unigram(texts: Iterable[str], settings: TokenizerSettings) -> Learned
         max_piece_length=LONGEST_PIECE,
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    try:
+        backend.train_from_iterator(texts, trainer)
+    except Exception as problem:  # the library raises bare Exception
+        raise ConfigError(
+            f"tokenizer.vocab_size is {settings.vocab_size}, from which no unigram vocabulary comes of this text "
+            f"({problem}); take more, bring more text, or take kind bpe, which writes rare characters by their bytes"
+        ) from None
     layout = json.loads(backend.to_str())
+    vocab, special = layout["model"]["vocab"], len(settings.special_tokens)
+    layout["model"]["vocab"] = [*vocab[:special], *_in_order(dict(vocab[special:]))]
     eos = names["eos_token"]
     layout["post_processor"] = single_template(after=(eos, settings.special_tokens.index(eos)))
-    return written(layout), backend.get_vocab_size()
+    return written(layout), len(vocab)
+
+
+def _in_order(scores: dict[str, float]) -> list[list[str | float]]:
+    """Pieces with their scores, likeliest first; the same each time.
+
+    The library adds counts up in the order of a hash table, by which the last digits differ; and in such an order it
+    deals out scores to characters that the text has but once or twice: the least one, and 0.0001 more for each.
+    """
+    rounded = {piece: round(score, 6) for piece, score in scores.items()}
+    least = min(rounded.values(), default=0.0)
+    steps = {piece: (score - least) / 0.0001 for piece, score in rounded.items() if len(piece) == 1}
+    dealt = sorted(piece for piece, step in steps.items() if abs(step - round(step)) < 1e-4 and step < len(steps))
+    for piece, score in zip(dealt, sorted((rounded[piece] for piece in dealt), reverse=True), strict=True):
+        rounded[piece] = score
+    return [[piece, score] for piece, score in sorted(rounded.items(), key=lambda entry: (-entry[1], entry[0]))]
 
 
 _LEARNERS: dict[str, Callable[[Iterable[str], TokenizerSettings], Learned]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -187,6 +187,26 @@ class TokenData:
     def document(self, position: int) -> Ids:
         """Tokens of one document, its end-of-text token last."""
         return self.read(int(self._ends[position]), int(self._ends[position + 1]))
+
+    def byte_sizes(self, bytes_per_token: Sequence[int]) -> Sequence[float]:
+        """By id, how many bytes of these texts a token stands for, so that all together have as many as the texts.
+
+        The bytes that tokens stand for add up to those of the texts where a vocabulary changes no text; there the
+        sizes come back as they are. Elsewhere (lower case, spaces that are added or dropped, unknown characters) each
+        is stretched by the same factor: bits per byte are then bits per byte of the texts as they were written.
+
+        Args:
+            bytes_per_token: the tokenizer's own, by id.
+        """
+        sizes = np.asarray(bytes_per_token, dtype=np.int64)
+        step = 1 << 22
+        counted = sum(
+            int(sizes[self.read(start, min(start + step, self.tokens))].sum()) for start in range(0, self.tokens, step)
+        )
+        if counted in (0, self.index.text_bytes):
+            return bytes_per_token
+        stretched: list[float] = (sizes * (self.index.text_bytes / counted)).tolist()
+        return stretched
 
     def document_ids(self) -> Iterator[str]:
         """Ids of the documents, in order."""

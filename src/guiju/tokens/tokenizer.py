@@ -157,7 +157,7 @@ class Tokenizer:
 
         Over a text they add up to its bytes only where `bytes_add_up`. Elsewhere they are the bytes of what is decoded
         (a word in lower case, with the space before it), and 1 for the unknown token, which stands for something;
-        `TokenData.byte_scale` turns their sum into the bytes of the texts that were encoded.
+        `TokenData.byte_sizes` stretches them until they add up to the bytes of the texts that were encoded.
         """
         sizes = [len(piece) for piece in self._pieces]
         if self.unknown_id is not None and self._writes_unknown:
@@ -285,6 +285,11 @@ class Tokenizer:
         None, where tokenizer.json can say all that decides the ids.
         """
         return sum(map(operator.ne, self.encode_batch(lines), Tokenizer(self._data).encode_batch(lines)))
+
+    def unknown_characters(self, text: str) -> str:
+        """For messages: the first few characters of a text that become the unknown token, with their code points."""
+        found = [char for char in dict.fromkeys(text) if char.strip() and self.unknown_id in self.encode(char)]
+        return ", ".join(f"{char} U+{ord(char):04X}" for char in found[:5]) or "in some of its words"
 
     def _require_known(self, token: int) -> None:
         if not 0 <= token < len(self._pieces):
