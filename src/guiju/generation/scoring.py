@@ -39,7 +39,7 @@ def score(model: AnyModel, tokenizer: Tokenizer, texts: Iterable[str]) -> list[S
     least the half context before it.
 
     Raises:
-        DataError: a text is empty, so that there is nothing to score.
+        DataError: a text is empty, so that there is nothing to score; or the vocabulary has no token for part of it.
         ModelError: tokenizer and model do not fit, or the tokenizer has no token to put in front.
     """
     return list(score_each(model, tokenizer, texts))
@@ -67,6 +67,12 @@ def score_with(nll_nats: Callable[[list[int]], float], tokenizer: Tokenizer, tex
         ids = tokenizer.encode(text)
         if not ids:
             raise DataError(f"text {number} is empty: it has no token, so there is nothing to score")
+        if tokenizer.unknown_id in ids:
+            raise DataError(
+                f"text {number} holds characters that the model's vocabulary has no token for "
+                f"({tokenizer.unknown_characters(text)}): whatever they are they cost the same, so its bits per byte "
+                "would come out too low. Leave them out, or score by a model that writes every text"
+            )
         nll = nll_nats([tokenizer.start_id, *ids])
         yield Score(len(ids), nll, nll / math.log(2) / len(text.encode()))
 

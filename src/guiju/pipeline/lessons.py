@@ -171,7 +171,7 @@ class PackedText:
     def __init__(self, recipe: Recipe, config: ModelConfig, tokenizer: Tokenizer, folder: Path) -> None:
         self._recipe, self._config, self._folder = recipe, config, folder
         self._data, self._held_out = _sides(folder, tokenizer)
-        self._sizes = tokenizer.bytes_per_token
+        self._sizes = self._held_out.byte_sizes(tokenizer.bytes_per_token)
         self.batches = PackedBatches(
             self._data, context=config.context, batch=recipe.training.batch, seed=recipe.training.seed
         )
@@ -240,7 +240,7 @@ class FromExamples:
         self._name = objective_name(recipe.training, config)
         self._objective = make_objective(recipe.training, config)
         self._data, held_out = _sides(folder, tokenizer)
-        self._bytes = tokenizer.bytes_per_token
+        self._bytes = held_out.byte_sizes(tokenizer.bytes_per_token)
         learned = _examples(self._name, config, tokenizer, folder, "train", self._data)
         held = _examples(self._name, config, tokenizer, folder, "validation", held_out)
         self.batches = BucketedBatches(learned, batch=recipe.training.batch, seed=recipe.training.seed)

@@ -41,7 +41,7 @@ class NgramBaselines:
     validation_bytes: int
 
 
-def ngram_baselines(train: TokenData, validation: TokenData, bytes_per_token: Sequence[int]) -> NgramBaselines:
+def ngram_baselines(train: TokenData, validation: TokenData, bytes_per_token: Sequence[float]) -> NgramBaselines:
     """Unigram and bigram models of tokens, on the same tokenizer, split and rule as `evaluate_bits_per_byte`.
 
     The shares are fitted on the last tenth of the training documents, never on the validation text.
@@ -59,7 +59,7 @@ def ngram_baselines(train: TokenData, validation: TokenData, bytes_per_token: Se
     sizes = np.asarray(bytes_per_token)
     target = validation.read(0, validation.tokens)
     kept = sizes[target] > 0
-    total_bytes = int(sizes[target].sum())
+    total_bytes = round(float(sizes[target].sum()))
     if total_bytes == 0:
         raise DataError("the validation side holds no text; hold out more documents")
     pair, single, uniform = (part[kept] for part in _Counts(stream, vocabulary, end).chances(target))

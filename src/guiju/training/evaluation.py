@@ -19,7 +19,7 @@ CHUNK_BYTES = 64 << 20
 def evaluate_bits_per_byte(
     model: Transformer,
     data: TokenData,
-    bytes_per_token: Sequence[int],
+    bytes_per_token: Sequence[float],
     *,
     context: int,
     batch: int = 8,
@@ -28,7 +28,8 @@ def evaluate_bits_per_byte(
     """Bits the model spends on a byte of the data's text, each token predicted once from what its row holds before it.
 
     Args:
-        bytes_per_token: by id, UTF-8 bytes; a target of 0 bytes (end-of-text) is left out.
+        bytes_per_token: by id, UTF-8 bytes; a target of 0 bytes (end-of-text) is left out. Of a vocabulary that changes
+            texts, the sizes that `TokenData.byte_sizes` gives.
         max_rows: evaluate this many rows only, evenly spread; the same ones each time.
     Returns:
         Bits per byte, 0 or more; less is better.
@@ -38,7 +39,7 @@ def evaluate_bits_per_byte(
     """
     device = model.embedding.weight.device
     sizes = torch.tensor(bytes_per_token, device=device)
-    nats, count = 0.0, 0
+    nats, count = 0.0, 0.0
     was_training = model.training
     model.eval()
     try:
@@ -48,7 +49,7 @@ def evaluate_bits_per_byte(
             wanted = (made.targets != IGNORED) & (sizes[made.targets.clamp(min=0)] > 0)  # (B, T)
             targets = made.targets[wanted]
             nats += _sum_nats(model, hidden[wanted], targets)
-            count += int(sizes[targets].sum())
+            count += float(sizes[targets].sum(dtype=torch.float64))
     finally:
         model.train(was_training)
     if count == 0:
