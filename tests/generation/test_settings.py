@@ -46,3 +46,12 @@ def test_a_setting_that_cannot_be_is_refused_by_name_and_value(fields, message):
 def test_settings_survive_the_way_through_a_recipe():
     settings = SamplingSettings(temperature=0.8, top_k=50, seed=7, num_return_sequences=5, stop=("\n",))
     assert from_mapping(SamplingSettings, to_mapping(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("top_k", "3"), ("max_new_tokens", 2.5), ("num_return_sequences", True), ("seed", 1.5), ("temperature", "1")],
+)
+def test_values_of_other_types_are_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=f"{name} is {value!r}; it must be a"):
+        SamplingSettings(**{name: value})

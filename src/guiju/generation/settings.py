@@ -95,6 +95,7 @@ class SamplingSettings:
     come; "never" where none can."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         self._check_filters()
         if self.max_new_tokens is not None and self.max_length is not None:
             raise ConfigError(
@@ -187,6 +188,16 @@ class SamplingSettings:
             object.__setattr__(self, "json_schema", _schema_text(self.json_schema))
         if self.regex is not None and not (isinstance(self.regex, str) and _is_text(self.regex)):
             raise ConfigError("regex is no text; give a pattern")
+
+    def _check_types(self) -> None:
+        whole = ("top_k", "seed", "max_new_tokens", "max_length", "num_return_sequences", "num_beams")
+        numbers = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
+        for name in (*whole, *numbers):
+            value = getattr(self, name)
+            wanted = int if name in whole else (int, float)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, wanted)):
+                kind = "a whole number" if name in whole else "a number"
+                raise ConfigError(f"{name} is {value!r}; it must be {kind}")
 
     def _check_filters(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
