@@ -6,15 +6,34 @@ import json
 import sys
 from pathlib import Path
 
-from worlds import FixedBatches, fixed_batch, make_model, make_settings
+from worlds import (
+    EXAMPLES,
+    FixedBatches,
+    fixed_batch,
+    make_example_batches,
+    make_marked_world,
+    make_settings,
+    make_shape,
+)
 
 from guiju.training import train
 
-folder = Path(sys.argv[1])
+folder, shape = Path(sys.argv[1]), sys.argv[2]
+
+
+def batches():
+    """Of several widths, where the shape has such."""
+    if shape not in EXAMPLES:
+        return FixedBatches(fixed_batch())
+    if not (folder / "marked").exists():
+        make_marked_world(folder)
+    return make_example_batches(folder, EXAMPLES[shape], batch=4)
+
+
 results = [
     train(
-        make_model("llama", layers=1),
-        FixedBatches(fixed_batch()),
+        make_shape(shape, layers=1),
+        batches(),
         make_settings(steps=4, warmup_steps=0, compile=compile, checkpoint_every=0),
         folder=folder / str(compile),
     )

@@ -455,7 +455,7 @@ def test_without_a_compiler_training_goes_on_with_one_line_of_notice(world, tmp_
     assert "\n" not in result.notices[0]
 
 
-def compiled_run(folder: Path, environment: dict[str, str]) -> dict:
+def compiled_run(folder: Path, environment: dict[str, str], shape: str = "llama") -> dict:
     """Train with compile=True in a process of its own; what it says on the screen must be nothing."""
     script = Path(__file__).with_name("compiled_child.py")
     environment = {
@@ -466,14 +466,15 @@ def compiled_run(folder: Path, environment: dict[str, str]) -> dict:
         **environment,
     }
     done = subprocess.run(
-        [sys.executable, script, folder], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, script, folder, shape], env=environment, capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
-def test_a_compiled_run_learns_the_same_without_a_word_on_the_screen(tmp_path):
-    found = compiled_run(tmp_path, {})
+@pytest.mark.parametrize("shape", ["llama", "bert"])
+def test_a_compiled_run_learns_the_same_without_a_word_on_the_screen(tmp_path, shape):
+    found = compiled_run(tmp_path, {}, shape)
     assert found["compiled"]
     assert not found["notices"]
     assert found["loss"] == pytest.approx(found["plain_loss"], rel=1e-4)

@@ -59,6 +59,15 @@ class Batch:
         here = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: tensor.to(device) for name, tensor in here.items() if tensor is not None})
 
+    def with_padding(self) -> Batch:
+        """The same batch, with a mask also where nothing is padding: compiled code is made for masks or for none."""
+        made: dict[str, Any] = {}
+        if self.padding is None:
+            made["padding"] = torch.ones_like(self.ids, dtype=torch.bool)
+        if self.source is not None and self.source_padding is None:
+            made["source_padding"] = torch.ones_like(self.source, dtype=torch.bool)
+        return replace(self, **made)
+
     def without_idle_masks(self) -> Batch:
         """The same batch, without numbers of documents where each row is one, and without padding where there is none:
         attention without a mask is faster, and says the same."""

@@ -292,8 +292,10 @@ class _Run:
             return float(total), float(norm), targets
 
     def _loss(self, batch: Batch) -> Tensor:
-        if not self.compiled:  # compiled code is made for masks or for none: let it always be the same
+        if not self.compiled:
             batch = batch.without_idle_masks()
+        elif self.objective.widths_vary:
+            batch = batch.with_padding()
         with self._autocast():
             return loss_of(self.objective, self.model, self._hidden, batch)
 
