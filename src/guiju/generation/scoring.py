@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from guiju.errors import DataError, ModelError
+from guiju.errors import ConfigError, DataError, ModelError
 from guiju.generation.tasks import require_fit
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def score_each(model: AnyModel, tokenizer: Tokenizer, texts: Iterable[str]) -> I
 
 def score_with(nll_nats: Callable[[list[int]], float], tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Score]:
     """The same by any program's `nll_nats`: the sum of -ln p over all ids but the first."""
+    if isinstance(texts, str):
+        raise ConfigError("texts is one text; give a list of texts")
     for number, text in enumerate(texts):
         ids = tokenizer.encode(text)
         if not ids:
