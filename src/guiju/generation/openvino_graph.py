@@ -251,6 +251,6 @@ def _example(config: ModelConfig) -> tuple[Tensor, ...]:
 def _tracing() -> Iterator[None]:
     """Without warnings of the tracer: that the model's branches on shapes are taken once is what is wanted here."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=DeprecationWarning)
         yield

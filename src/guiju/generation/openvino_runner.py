@@ -36,8 +36,8 @@ _LONG_S = 2.0
 """From this on, a line on stderr says what takes its time."""
 
 _ROUNDING = {"float32": 5e-5, "bfloat16": 0.1, "int8": 0.1, "int4": 0.1}
-"""See Runner.rounding: above what was measured (docs/experiments.md). With 8 and 4 bits, several rows' inputs are rounded
-to 8 bits as well, in groups, and a single row's may not be."""
+"""See Runner.rounding: above what was measured (docs/experiments.md). With 8 and 4 bits, several rows' inputs are
+rounded to 8 bits as well, in groups, and a single row's may not be."""
 
 
 def suits(model: Transformer) -> bool:

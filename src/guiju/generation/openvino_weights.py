@@ -134,8 +134,8 @@ def _held(name: str, weight: Tensor, precision: str, file: WeightFile) -> Any:
     if precision == "float32":
         return _constant(file.put(weight.float().numpy())).output(0)
     if precision == "bfloat16":
-        codes = file.put(weight.bfloat16().view(torch.int16).numpy())
-        held = _constant(openvino.Tensor(codes, openvino.Shape(list(weight.shape)), kinds.bf16))
+        halves = file.put(weight.bfloat16().view(torch.int16).numpy())
+        held = _constant(openvino.Tensor(halves, openvino.Shape(list(weight.shape)), kinds.bf16))
         return operations.convert(held, "f32").output(0)
     group = group_for(weight.size(1)) if precision == "int4" and name not in _ENDS else None
     if group is None:
