@@ -235,6 +235,7 @@ def test_a_hostile_tokenizer_config_is_refused(layout, name, tmp_path):
         ('["a", "b"]', "a b\n", r"holds list"),
         ('{"a": 0, "b": 0, "ab": 2}', "a b\n", r"gives the id 0 to 'a' and to 'b'"),
         ('{"a": "0"}', "", r"'a' has the id '0'"),
+        ('{"a</w>": 0}', "", r"ends of words by </w> \(GPT-1"),
     ],
 )
 def test_a_hostile_pair_of_files_is_refused(vocab, merges, pattern, tmp_path):

@@ -24,6 +24,7 @@ GPT2_LIKE = ("GPT2Tokenizer", "CodeGenTokenizer")
 ROBERTA_LIKE = ("RobertaTokenizer", "BartTokenizer")
 QWEN_LIKE = ("Qwen2Tokenizer",)
 _END = "<|endoftext|>"
+_WORD_END = "</w>"
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
@@ -40,6 +41,10 @@ def read_byte_level(vocab_file: Path, merges_file: Path, config: Mapping[str, An
     vocabulary: dict[str, int] = {}
     for text, number in read_json(vocab_file).items():
         vocabulary[require_text(text, where)] = require_id(number, f"{where}: the token {text[:80]!r}")
+    if any(text.endswith(_WORD_END) for text in vocabulary):
+        raise ModelError(
+            f"{where} marks the ends of words by {_WORD_END} (GPT-1 and CLIP do): no byte-level BPE, so it is not read"
+        )
     marks = {name: vocabulary.get(name) for name in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")}
     if not kind:
         kind = "RobertaTokenizer" if None not in marks.values() and _END not in vocabulary else "GPT2Tokenizer"

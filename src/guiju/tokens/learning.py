@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -155,10 +156,15 @@ def _learn_word_piece(texts: Iterable[str], settings: TokenizerSettings) -> Lear
     going_on = _GoingOn()
 
     def marked() -> Iterable[str]:
+        known = 0
         for text in texts:
             words = splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(text))
             kept = (word for word, _ in words if len(word) <= LONGEST_WORD and max(word) < _FIRST_SYMBOL)
-            yield " ".join(word[0] + word[1:].translate(going_on) for word in kept)
+            line = [word[0] + word[1:].translate(going_on) for word in kept]
+            if len(going_on) > known:  # other words may begin with what is new
+                line += map(chr, islice(going_on, known, None))
+                known = len(going_on)
+            yield " ".join(line)
 
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

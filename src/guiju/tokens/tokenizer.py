@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,17 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; bytes that are no UTF-8 come out as U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    @property
+    def has_own_encoder(self) -> bool:
+        """Whether more than tokenizer.json decides the ids: a SentencePiece model does, to the last rounding."""
+        return self._source is not None and self._source.encoder is not None
+
+    def probe_lines(self, count: int) -> list[str]:
+        """Lines of random tokens of this vocabulary, always the same ones, to compare with another reading of it."""
+        chance = random.Random(0)  # noqa: S311 -- to be repeated, not to be secret
+        pieces = [piece.decode(errors="ignore") for piece in self._pieces] or [""]
+        return ["".join(chance.choices(pieces, k=chance.randint(1, 20))) for _ in range(count)]
 
     def lines_saved_otherwise(self, lines: Sequence[str]) -> int:
         """For how many of the lines the tokenizer.json that is saved gives other ids, in other people's tools.
