@@ -16,12 +16,15 @@ def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
     """Fill the folder.
 
     Returns:
-        For a llama2.c tokenizer tokenizer_check: on how many made-up lines its ids were compared with those of the
-        tokenizer.json, and on how many they differ (guiju.tokens.llama2c says when).
+        For a llama2.c or SentencePiece tokenizer tokenizer_check: on how many made-up lines its ids were compared with
+        those of the tokenizer.json, and on how many they differ (see guiju.tokens, llama2c and sentencepiece_layout).
     """
     save_model(language_model.model, folder, language_model.tokenizer)
     tokenizer = language_model.tokenizer
-    if not isinstance(tokenizer, Llama2cTokenizer):
+    if isinstance(tokenizer, Llama2cTokenizer):
+        different = tokenizer.lines_that_differ(Tokenizer.load(folder), _PROBES)
+    elif tokenizer.has_own_encoder:
+        different = tokenizer.lines_saved_otherwise(tokenizer.probe_lines(_PROBES))
+    else:
         return {}
-    different = tokenizer.lines_that_differ(Tokenizer.load(folder), _PROBES)
     return {"tokenizer_check": {"lines": _PROBES, "different": different}}
