@@ -48,7 +48,19 @@ def folder_of(shape: str) -> Path:
         tokenizer = train_tokenizer([text], TokenizerSettings(vocab_size=TOKENS))
         torch.manual_seed(0)
         save_model(Transformer(configuration(shape)), folder, tokenizer)
+        _fill_vocabulary(folder / "tokenizer.json", configuration(shape).vocab_size)
+        file = folder / "tokenizer_config.json"
+        names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+        file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **names}), encoding="utf-8")
     return folder
+
+
+def _fill_vocabulary(file: Path, size: int) -> None:
+    """Names for all rows of the model, as some peers want one for each."""
+    layout = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = layout["model"]["vocab"]
+    vocabulary.update({f"<unused{number}>": number for number in range(len(vocabulary), size)})
+    file.write_text(json.dumps(layout, ensure_ascii=False), encoding="utf-8")
 
 
 def prepare(shape: str, name: str, peer: Peer) -> dict[str, Any]:
