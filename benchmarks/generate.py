@@ -18,6 +18,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,10 +67,11 @@ class Worker:
 
     def __init__(self, peer: Peer) -> None:
         threads = str(len(os.sched_getaffinity(0)))
+        self.errors = tempfile.TemporaryFile("w+")  # not a pipe: some peers write more than one holds  # noqa: SIM115
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
         self.process = subprocess.Popen(
             [python_of(peer.environment), str(HERE / "peers" / f"{peer.script}.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
             env={**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **quiet},
         )  # fmt: skip
 
@@ -83,8 +85,8 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            assert self.process.stderr is not None
-            told = self.process.stderr.read().strip().splitlines()
+            self.errors.seek(0)
+            told = self.errors.read().strip().splitlines()
             raise RuntimeError(told[-1] if told else "the process ended without a word")
         return json.loads(line)
 
