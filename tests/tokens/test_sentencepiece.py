@@ -98,6 +98,8 @@ def test_the_library_s_own_english_model_gives_its_ids_on_ten_thousand_lines():
     theirs, ours = sentencepiece.SentencePieceProcessor(model_file=str(file)), Tokenizer.load(file)
     lines = [*mixed_lines()[:9000], *odd_strings(1000, seed=5)]
     assert different(ours.encode_batch(lines), theirs.encode(lines)) == []
+    ids = ours.encode_batch(lines)
+    assert [ours.decode(line) for line in ids] == theirs.decode(ids)
     assert ours.encode("I saw a girl with a telescope.") == theirs.encode("I saw a girl with a telescope.")
 
 

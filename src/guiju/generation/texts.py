@@ -30,7 +30,6 @@ class Text:
         self.stream = TextStream(settings.stop, on_text)
         self._task, self._tokenizer, self._restriction = task, tokenizer, restriction
         self._begins = task.is_blank  # whether no token that stands for text has come yet
-        self._special = tokenizer.special_ids
 
     def take(self, token: int) -> bool:
         """Take a token; whether the text ends with it: an end of text, a stop text, or the last of its form."""
@@ -38,7 +37,7 @@ class Text:
         if token in self._task.ends:
             return restriction is None or not restriction.cut
         stopped = self.stream.push(self._tokenizer.added_bytes(token, first=self._begins))
-        self._begins = self._begins and token in self._special
+        self._begins = self._begins and self._tokenizer.keeps_beginning(token)
         return stopped or (restriction is not None and restriction.finished)
 
     def sequence(

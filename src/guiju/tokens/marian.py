@@ -79,6 +79,7 @@ def read_marian(folder: Path, config: Mapping[str, Any]) -> Source:
                 **{name: given[name] for name in ("source_lang", "target_lang") if isinstance(given.get(name), str)},
             },
             surfaces=_surfaces(vocabulary, names),
+            drops_leading_spaces=sides[name].remove_extra_spaces,
             target=target,
         )
 

@@ -90,6 +90,7 @@ def read_sentencepiece(file: Path, config: Mapping[str, Any], kind: str) -> Sour
         files={SAVED_FILE: data},
         saved_config=saved,
         surfaces={encoder.unknown: model.unknown_surface.encode()},
+        drops_leading_spaces=model.remove_extra_spaces,
     )
 
 

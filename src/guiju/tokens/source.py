@@ -30,6 +30,8 @@ class Source:
     """By name: what has to be saved beside tokenizer.json, so that the same encoder is there again."""
     surfaces: Mapping[int, bytes] = field(default_factory=dict)
     """By id: what a token stands for, where tokenizer.json says otherwise."""
+    drops_leading_spaces: bool = False
+    """Whether every space is dropped with which a decoded text would begin, and not the first alone."""
     saved_config: Mapping[str, Any] = field(default_factory=dict)
     """What tokenizer_config.json has to hold besides, for the same reason."""
     target: Source | None = None

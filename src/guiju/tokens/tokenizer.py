@@ -261,19 +261,24 @@ class Tokenizer:
         """What a token adds to a text, to give a text out token by token.
 
         Args:
-            first: no token that stands for text comes before it; some kinds drop the space of a text's first word.
+            first: the text begins here (see `keeps_beginning`); some kinds drop the space of a text's first word.
         """
         self._require_known(token)
         return (self._firsts if first else self._pieces)[token]
 
+    def keeps_beginning(self, token: int) -> bool:
+        """Whether a text still begins after this first token of it: it wrote nothing, as special tokens do."""
+        self._require_known(token)
+        dropped = self._source is not None and self._source.drops_leading_spaces
+        return not self._firsts[token] and (dropped or token in self.special_ids)
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ids stand for; special tokens stand for none. A cut-off character gives cut-off bytes."""
         parts: list[bytes] = []
-        special, first = self.special_ids, True
+        first = True
         for token in ids:
-            self._require_known(token)
-            parts.append((self._firsts if first else self._pieces)[token])
-            first = first and token in special and not parts[-1]
+            parts.append(self.added_bytes(token, first=first))
+            first = first and self.keeps_beginning(token)
         return b"".join(parts)
 
     def decode(self, ids: Iterable[int]) -> str:
