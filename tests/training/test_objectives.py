@@ -106,6 +106,25 @@ def test_an_objective_that_the_shape_cannot_is_refused_with_the_ones_it_can(worl
     assert not (tmp_path / "run").exists()
 
 
+def test_a_head_that_says_no_tokens_is_refused(tmp_path):
+    model = make_shape("bert", head="classes", labels=("a", "b"))
+    with pytest.raises(ConfigError, match=r"model\.head is classes"):
+        train(model, FixedBatches(), make_settings(), folder=tmp_path)
+
+
+def test_a_pooler_that_no_target_reaches_is_named(world, tmp_path):
+    model = make_shape("bert", pooler=True)
+    with pytest.raises(TrainingError, match=r"no gradient reached pooler\.bias, pooler\.weight"):
+        train(model, make_example_batches(world, "masked"), settings_for("bert"), folder=tmp_path)
+
+
+def test_progress_says_what_it_counts(world, tmp_path):
+    shown = []
+    batches, settings = make_example_batches(world, "masked"), settings_for("bert", steps=3)
+    train(make_shape("bert"), batches, settings, folder=tmp_path, report=lambda *told: shown.append(told[2]))
+    assert all(" targets/s" in line for line in shown)
+
+
 # -- learning ---------------------------------------------------------------------------------------------------
 
 

@@ -421,7 +421,7 @@ class _Run:
         if self.report is not None:
             energy = None if self.energy_kwh is None else self.energy_kwh()
             share = self._peak_share(self.pace.tokens_per_second)
-            line = progress_line(loss, self.pace, self.settings.steps - self.step, share, energy)
+            line = progress_line(loss, self.pace, self.settings.steps - self.step, share, energy, self.objective.unit)
             self.report(self.step, self.settings.steps, line)
 
     def _peak_share(self, tokens_per_second: float) -> float | None:

@@ -55,6 +55,10 @@ class Objective(Protocol):
     def widths_vary(self) -> bool:
         """Whether batches come in many sizes."""
 
+    @property
+    def unit(self) -> str:
+        """What is counted: every token that is read is a target, or only some are."""
+
     def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the head's matrix reads, and the targets: (..., width) and (...)."""
 
@@ -78,6 +82,11 @@ def objective_name(settings: TrainingSettings, config: ModelConfig) -> str:
     Raises:
         ConfigError: a model of this kind cannot learn so.
     """
+    if config.head != "vocabulary":
+        raise ConfigError(
+            f"model.head is {config.head}, but what is learned here are tokens, which only a head of the vocabulary "
+            "says; train the model with head vocabulary first"
+        )
     able = FOR_KIND[config.kind]
     if settings.objective == "auto":
         return able[0]
@@ -106,6 +115,7 @@ class NextToken:
 
     label_smoothing: float = 0.0
     widths_vary: bool = False
+    unit: str = "tokens"
 
     def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
         return hidden(batch.ids, documents=batch.documents), batch.targets
@@ -120,6 +130,7 @@ class MaskedTokens:
 
     label_smoothing: float = 0.0
     widths_vary: bool = True
+    unit: str = "targets"
 
     def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
         vectors = hidden(batch.ids, padding=batch.padding, documents=batch.documents)
@@ -149,6 +160,7 @@ class SequenceToSequence:
 
     label_smoothing: float = 0.0
     widths_vary: bool = True
+    unit: str = "targets"
 
     def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
         # Padding stands after a target, where nothing that counts looks: the decoder needs no mask for it.

@@ -49,12 +49,17 @@ class Pace:
 
 
 def progress_line(
-    loss: float | None, pace: Pace, left_steps: int, peak_share: float | None, energy_kwh: float | None
+    loss: float | None,
+    pace: Pace,
+    left_steps: int,
+    peak_share: float | None,
+    energy_kwh: float | None,
+    unit: str = "tokens",
 ) -> str:
-    """One line for the screen."""
+    """One line for the screen; `unit` is what the pace counts."""
     parts = [
         "step skipped" if loss is None else f"loss {loss:.3f}",
-        f"{pace.tokens_per_second:,.0f} tokens/s",
+        f"{pace.tokens_per_second:,.0f} {unit}/s",
     ]
     if peak_share is not None:
         parts.append(f"{peak_share:.0%} of peak")
