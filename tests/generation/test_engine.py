@@ -4,10 +4,11 @@ import random
 
 import pytest
 import torch
+import transformers
 
 from guiju.errors import ConfigError, ModelError
 from guiju.generation import SamplingSettings, generate
-from guiju.model import Transformer, llama_config
+from guiju.model import Transformer, llama_config, load_model
 from guiju.tokens import TokenizerSettings, train_tokenizer
 
 SAMPLED = SamplingSettings(temperature=1.3, top_k=40, seed=11, max_new_tokens=20, num_return_sequences=2)
@@ -184,3 +185,21 @@ def test_one_text_in_place_of_a_list_is_refused(random_model, bytes_tokenizer):
 
 def test_no_prompt_gives_no_answer(random_model, bytes_tokenizer):
     assert generate(random_model, bytes_tokenizer, [], GREEDY) == []
+
+
+@pytest.mark.parametrize("prompt", [[5], [5, 6, 7]])
+def test_ids_that_are_never_or_first_written_are_as_in_transformers(prompt, bytes_tokenizer, tmp_path):
+    torch.manual_seed(0)
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=257, n_positions=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.4)
+    ).eval()
+    usual = theirs.generate(torch.tensor([prompt]), max_new_tokens=6, do_sample=False, pad_token_id=0)[0].tolist()
+    never = usual[len(prompt)]
+    theirs.generation_config.update(suppress_tokens=[never], forced_bos_token_id=9, pad_token_id=0, eos_token_id=None)
+    expected = theirs.generate(torch.tensor([prompt]), max_new_tokens=6, do_sample=False)[0].tolist()
+    assert (expected[len(prompt)] == 9) is (len(prompt) == 1)
+    theirs.save_pretrained(tmp_path)
+    settings = SamplingSettings(max_new_tokens=6, greedy=True, ignore_eos=True)
+    [[found]] = generate(load_model(tmp_path), bytes_tokenizer, [prompt], settings)
+    assert list(found.ids) == expected[len(prompt) :]
+    assert never not in found.ids

@@ -109,3 +109,21 @@ def test_the_watch_notices_openvinos_telemetry_where_it_is_on_and_a_plain_connec
     on = watch("import openvino, time\ntime.sleep(2)", tmp_path / "telemetry")
     assert on.connections
     assert any(path.startswith("intel") for path in on.home)
+
+
+SIGNALLED = """
+import gc, os, signal
+signal.signal(signal.SIGTERM, lambda *noted: print("noted", flush=True))
+first = open_runner(model, runner="openvino", precision="float32", pages=2)
+second = open_runner(model, runner="openvino", precision="float32", pages=2)
+for gone in ("first", "second", "runner"):
+    exec(f"del {gone}"); gc.collect()
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_models_that_came_and_went_in_turn_is_noted():
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER + SIGNALLED], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["noted"] * 3), done.stderr[-2000:]

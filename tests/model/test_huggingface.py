@@ -315,3 +315,21 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     model = Transformer(gpt2_config(vocab_size=9, context=8, width=8, layers=1, heads=2))
     with pytest.raises(StorageError, match=r"file/model cannot be made"):
         save_model(model, tmp_path / "file" / "model")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"begin_suppress_tokens": [3]},
+        {"sequence_bias": [[[3, 4], -2.0]]},
+        {"bad_words_ids": [[3], [4, 5]]},
+        {"bad_words_ids": [3]},
+        {"suppress_tokens": ["a"]},
+    ],
+)
+def test_a_rule_for_generating_that_would_not_be_followed_is_refused_by_name(rule, tmp_path):
+    folder = _save(_foreign("gpt2", GPT2), tmp_path / "theirs")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **rule}))
+    with pytest.raises(ModelError, match=next(iter(rule))):
+        load_model(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import ByteLevelBPETokenizer
 
 from guiju.errors import ConfigError, DataError, ModelError
 from guiju.tokens import END_OF_TEXT, Tokenizer, TokenizerSettings, train_tokenizer
@@ -205,3 +206,23 @@ def test_gpt2_s_published_vocabulary_gives_its_published_ids(tmp_path):
     assert gpt2.encode("Hello world") == [15496, 995]
     assert (gpt2.vocab_size, gpt2.bos_id, gpt2.eos_id) == (50257, 50256, 50256)
     assert gpt2.decode(gpt2.encode("不以规矩 <|endoftext|>")) == "不以规矩 <|endoftext|>"
+
+
+def test_what_is_learned_is_saved_for_readers_of_vocab_json_and_merges_txt_as_well(tmp_path):
+    texts = ["床前明月光，疑是地上霜。", "It's plain text, and it's 12 words"] * 5
+    ours = train_tokenizer(texts, TokenizerSettings(vocab_size=290))
+    ours.save(tmp_path)
+    theirs = ByteLevelBPETokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    for text in [*texts[:2], "举头望明月  \n\tit's 34 ABC", "日本語 🙂 naïve"]:
+        assert theirs.encode(text).ids == ours.encode(text)
+    (tmp_path / "tokenizer.json").unlink()
+    assert Tokenizer.load(tmp_path).encode_batch(texts) == ours.encode_batch(texts)
+
+
+def test_a_vocabulary_of_another_kind_has_no_vocab_json(tmp_path):
+    train_tokenizer(["plain text"] * 5, TokenizerSettings(kind="wordpiece", vocab_size=20)).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from guiju.errors import ModelError
-from guiju.generation.openvino_library import load_openvino
+from guiju.generation.openvino_library import load_openvino, openvino_core
 from guiju.model import Attend, AttendMemory, LayerCache, ModelConfig, Transformer
 
 PAGE_TOKENS = 32
@@ -102,7 +102,7 @@ def _tabulate_waves(graph: Any, places: int) -> None:
     if not waves:
         return
     part = openvino.Model([node.output(0) for node in waves], [positions], "waves").clone()
-    compiled = openvino.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     tables = compiled([np.arange(places)])
     for node, port in zip(waves, compiled.outputs, strict=True):
         table = operations.constant(tables[port].copy())  # (places, ...)

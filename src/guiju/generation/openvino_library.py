@@ -42,3 +42,17 @@ def load_openvino() -> Any:
             f"runner torch"
         ) from None
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which stays until its end.
+
+    Each Core gives the thread that makes it another stack for signals and puts the one before back when it goes. Of two
+    that go in the order in which they came, the second puts back what the first has unmapped, and the next signal
+    (Ctrl-C, SIGTERM) ends the process with a segmentation fault (seen with OpenVINO 2026.4.1).
+
+    Raises:
+        ModelError: the extra is not installed.
+    """
+    return load_openvino().Core()

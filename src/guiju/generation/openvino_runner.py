@@ -21,7 +21,7 @@ from torch import Tensor
 from guiju.device import memory_available, threads
 from guiju.errors import ConfigError, ModelError
 from guiju.generation.openvino_graph import INPUTS, PAGE_TOKENS, cache_name, trace
-from guiju.generation.openvino_library import load_openvino
+from guiju.generation.openvino_library import load_openvino, openvino_core
 from guiju.generation.openvino_weights import put_weights, split_gelu
 from guiju.model import ModelConfig, Transformer
 
@@ -101,7 +101,6 @@ class OpenVinoRunner:
         return 4 if self.arithmetic == "float32" else 2
 
     def _compiled(self, model: Transformer) -> Any:
-        openvino = load_openvino()
         short = "f32" if self.arithmetic == "float32" else "bf16"
         graph, twin = trace(model, short, min(self.context, self.pages * PAGE_TOKENS))
         weights = put_weights(graph, twin, model, self.precision)
@@ -116,7 +115,7 @@ class OpenVinoRunner:
         }
         self._weights = weights
         with weights.kept_small():
-            return openvino.Core().compile_model(graph, "CPU", settings)
+            return openvino_core().compile_model(graph, "CPU", settings)
 
     def _take_pages(self) -> list[np.ndarray[Any, Any]]:
         """The pages of each layer's keys and values; zeros that are not written yet take no memory."""
@@ -169,7 +168,7 @@ class OpenVinoRunner:
 @cache
 def multiplies_bfloat16() -> bool:
     """Whether the chip multiplies bfloat16 numbers itself; elsewhere float32 is faster."""
-    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _precision(model: Transformer, wanted: str) -> str:

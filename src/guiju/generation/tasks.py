@@ -71,7 +71,9 @@ def plan(
         ids = prompt_ids(tokenizer, prompt) if source is None else first_ids(model, tokenizer)
         limit = _new_tokens(len(ids), config.context, settings)
         last = None if settings.ignore_eos else config.forced_last_id
-        forced = Forced(limit, config.forced_first_id, last, config.never_ids)
+        # As in transformers: an id is forced after the token that starts a text, not in the middle of one.
+        first = config.forced_first_id if len(ids) == 1 else None
+        forced = Forced(limit, first, last, config.never_ids)
         blank = special.issuperset(ids)
         tasks.append(Task(number, tuple(ids), blank, limit, ends, source, forced, grammar))
     return tasks

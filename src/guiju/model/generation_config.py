@@ -19,6 +19,7 @@ _NAMES = {
     "forced_first_id": "forced_bos_token_id",
     "forced_last_id": "forced_eos_token_id",
 }
+_NOT_FOLLOWED = ("begin_suppress_tokens", "sequence_bias", "constraints", "force_words_ids")
 
 
 def generation_fields(folder: Path, config_json: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
@@ -36,8 +37,7 @@ def generation_fields(folder: Path, config_json: Mapping[str, Any], config: Mode
         found = _one_id(given.get(theirs), theirs, folder, config.vocab_size)
         if found is not None and (ours != "start_id" or config.kind == "encoder-decoder"):
             fields[ours] = found
-    never = [words[0] for words in _lists(given.get("bad_words_ids")) if len(words) == 1]
-    never += next(iter(_lists([given.get("suppress_tokens")])), [])
+    never = _never(given, folder)
     fields["never_ids"] = tuple(sorted({token for token in never if 0 <= token < config.vocab_size}))
     return fields
 
@@ -62,8 +62,25 @@ def _one_id(value: object, name: str, folder: Path, vocab_size: int) -> int | No
     return value
 
 
-def _lists(value: object) -> list[list[int]]:
-    """The lists of ids among the entries of a list."""
-    entries = value if isinstance(value, list) else []
-    lists = [entry for entry in entries if isinstance(entry, list)]
-    return [[token for token in entry if isinstance(token, int) and not isinstance(token, bool)] for entry in lists]
+def _never(given: Mapping[str, Any], folder: Path) -> list[int]:
+    """The ids that may come nowhere."""
+    for name in _NOT_FOLLOWED:
+        if given.get(name):
+            raise _refusal(folder, name, given[name])
+    banned, suppressed = given.get("bad_words_ids") or [], given.get("suppress_tokens") or []
+    if not isinstance(banned, list) or not all(isinstance(word, list) and len(word) == 1 for word in banned):
+        raise _refusal(folder, "bad_words_ids", banned, "which bans more than single ids")
+    if not isinstance(suppressed, list):
+        raise _refusal(folder, "suppress_tokens", suppressed)
+    never = [*(word[0] for word in banned), *suppressed]
+    for token in never:
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise _refusal(folder, "bad_words_ids or suppress_tokens", token, "which is no id")
+    return never
+
+
+def _refusal(folder: Path, name: str, value: object, why: str = "a rule that guiju does not follow") -> ModelError:
+    return ModelError(
+        f"{folder}: {name} is {str(value)[:80]}, {why}. Its texts would differ from those that the publisher wants; "
+        f"remove the entry from generation_config.json to go on without it"
+    )

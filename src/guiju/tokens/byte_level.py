@@ -6,6 +6,7 @@ Source: https://github.com/openai/gpt-2, src/encoder.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ ROBERTA_LIKE = ("RobertaTokenizer", "BartTokenizer")
 QWEN_LIKE = ("Qwen2Tokenizer",)
 _END = "<|endoftext|>"
 _WORD_END = "</w>"
+_VERSION = "#version: 0.2"  # the first line of the merges, which their readers skip
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
@@ -85,6 +87,45 @@ def read_byte_level(vocab_file: Path, merges_file: Path, config: Mapping[str, An
     listed = {entry["id"]: entry for entry in own} | read_added(vocab_file.parent, config)
     layout["added_tokens"] = complete(vocabulary, listed.values(), where)
     return Source(data=written(layout), where=where, config=config)
+
+
+def as_two_files(content: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """A tokenizer.json as vocab.json and merges.txt, which OpenAI's release names encoder.json and vocab.bpe.
+
+    Raises:
+        ModelError: it is of another kind than GPT-2's, which is all that readers of the two files know.
+    """
+    model = content["model"]
+    _require_gpt2_like(content, model)
+    vocabulary = dict(model["vocab"])
+    for added in content.get("added_tokens") or ():
+        if added["content"] != _END:
+            raise _refusal(f"it has the token {added['content']!r} beside its merges; GPT-2 has {_END} alone")
+        vocabulary[_END] = added["id"]
+    ordered = dict(sorted(vocabulary.items(), key=lambda piece: piece[1]))
+    pairs = (merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"])
+    return json.dumps(ordered).encode(), "".join(f"{line}\n" for line in (_VERSION, *pairs)).encode()
+
+
+def _require_gpt2_like(content: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """See that GPT-2's own reader, which knows one way alone, gives the same ids."""
+    if model.get("type", "BPE") != "BPE" or "merges" not in model:
+        raise _refusal(f"it is of type {model.get('type')}, and GPT-2's is byte-level BPE")
+    for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout", "byte_fallback", "ignore_merges"):
+        if model.get(name):
+            raise _refusal(f"it has {name} = {model[name]!r}")
+    if content.get("normalizer"):
+        raise _refusal(f"it changes texts first (normalizer {content['normalizer'].get('type')})")
+    splitter = content.get("pre_tokenizer") or {}
+    if splitter.get("type") != "ByteLevel" or splitter.get("add_prefix_space") or not splitter.get("use_regex", True):
+        raise _refusal(f"it cuts texts in another way (pre_tokenizer {json.dumps(splitter)[:200]})")
+
+
+def _refusal(why: str) -> ModelError:
+    return ModelError(
+        f"the tokenizer cannot be written as encoder.json and vocab.bpe: {why}. Take --to huggingface, whose "
+        f"tokenizer.json holds every kind"
+    )
 
 
 def _layout(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, Any]:

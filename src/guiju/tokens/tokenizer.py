@@ -12,11 +12,13 @@ import json
 import operator
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from guiju.errors import DataError, ModelError
 from guiju.storage import sha256_bytes, write_bytes
+from guiju.tokens.byte_level import as_two_files
 from guiju.tokens.decoding import byte_symbols
 from guiju.tokens.foreign import require_text
 from guiju.tokens.layout import Layout, read_layout
@@ -87,7 +89,11 @@ class Tokenizer:
         return cls.of(find_source(Path(path)))
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json, as transformers' AutoTokenizer reads them."""
+        """Write tokenizer.json and tokenizer_config.json, as transformers' AutoTokenizer reads them.
+
+        A vocabulary of GPT-2's kind is written as vocab.json and merges.txt as well: GPT2Tokenizer of transformers
+        before 5 reads nothing else.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / "tokenizer.json", self._data)
@@ -97,6 +103,17 @@ class Tokenizer:
             write_bytes(folder / name, (text + "\n").encode())
         for name, data in (self._source.files if self._source is not None else {}).items():
             write_bytes(folder / name, data)
+        with suppress(ModelError):  # of another kind
+            for name, data in zip(("vocab.json", "merges.txt"), self.as_two_files(), strict=True):
+                write_bytes(folder / name, data)
+
+    def as_two_files(self) -> tuple[bytes, bytes]:
+        """The vocabulary as vocab.json and merges.txt, which OpenAI's release names encoder.json and vocab.bpe.
+
+        Raises:
+            ModelError: it is of another kind than GPT-2's, which is all that readers of the two files know.
+        """
+        return as_two_files(self._layout.content)
 
     @property
     def vocab_size(self) -> int:
