@@ -37,7 +37,8 @@ class Batch:
     ids: Tensor
     """(B, T) int64: what the model reads; beside a source, what the decoder reads."""
     targets: Tensor
-    """(B, T) int64: the token to predict at each place (for a decoder the one that follows), or IGNORED."""
+    """What is to be said, int64, or IGNORED: (B, T) the token of each place (for a decoder the one that follows) or its
+    label, (B,) the label of each row, or (B, 2) the places where its answer begins and ends."""
     documents: Tensor | None = None
     """(B, T) int64: which of the row's documents each position belongs to, from 0; None where each row is one
     document."""
@@ -48,16 +49,27 @@ class Batch:
     """(B, S) int64: what an encoder beside the decoder reads."""
     source_padding: Tensor | None = None
     """(B, S) bool, as `padding`, of the source."""
+    segments: Tensor | None = None
+    """(B, T) int64: kinds of segments, such as 0 for a question and 1 for a text; None where all are 0."""
+    weights: Tensor | None = None
+    """(B,) float32: how much each row's label counts; None where all count 1."""
+    reference: Tensor | None = None
+    """(B,) float32: log p in nats that another model gives to each row's targets together."""
 
     @property
     def target_count(self) -> int:
-        """How many positions have a target."""
+        """How many targets there are."""
         return int((self.targets != IGNORED).sum())
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch where the model is."""
         here = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: tensor.to(device) for name, tensor in here.items() if tensor is not None})
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The same batch's rows from `start` to before `stop`."""
+        here = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: tensor[start:stop] for name, tensor in here.items() if tensor is not None})
 
     def with_padding(self) -> Batch:
         """The same batch, with a mask also where nothing is padding: compiled code is made for masks or for none."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import operator
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -226,24 +226,34 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of several texts at once, in parallel where the machine allows it."""
-        for text in texts:
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise DataError(
-                    f"a text holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, "
-                    "which is no text; repair the source or its encoding"
-                ) from error
+        _require_text(texts)
         encoder = self._source.encoder if self._source is not None else None
         if encoder is not None:
             return [encoder.encode(text) for text in texts]
+        return [encoding.ids for encoding in self._encodings(texts, self._backend.encode_batch_fast)]
+
+    def encode_with_places(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids of several texts, and for each the characters of its text that it stands for: from, to before.
+
+        Raises:
+            DataError: a text holds a lone surrogate.
+            ModelError: more than tokenizer.json decides the ids, so that their places are not known; or as `encode`.
+        """
+        if self.has_own_encoder:
+            raise ModelError(
+                "this tokenizer's SentencePiece model decides its ids, and does not say where in a text they stand; "
+                "take a model whose tokenizer.json does"
+            )
+        _require_text(texts)
+        return [(encoding.ids, encoding.offsets) for encoding in self._encodings(texts, self._backend.encode_batch)]
+
+    def _encodings(self, texts: Sequence[str], encode: Callable[..., list[Any]]) -> list[Any]:
         try:
-            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            return encode(list(texts), add_special_tokens=False)
         except BaseException as problem:  # the library raises bare Exception, and a Rust panic is no Exception
             if isinstance(problem, Exception) or type(problem).__name__ == "PanicException":
                 raise ModelError(f"the tokenizer cannot encode a text: {problem}") from None
             raise
-        return [encoding.ids for encoding in encodings]
 
     def with_template(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
         """The ids of a text, or of a pair of texts, with the special tokens around them that the layout puts there.
@@ -334,6 +344,17 @@ class Tokenizer:
     def _id_of(self, name: str) -> int | None:
         token = self._config.get(name)
         return None if token is None else self._layout.vocabulary.get(token)
+
+
+def _require_text(texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"a text holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, "
+                "which is no text; repair the source or its encoding"
+            ) from error
 
 
 def _plain_config(config: Mapping[str, Any] | None, layout: Layout, where: str) -> dict[str, Any]:
