@@ -16,8 +16,8 @@ import transformers
 
 from guiju.errors import ModelError
 from guiju.model import load_model
-from guiju.model.sealed import can_seal
 from guiju.model.weights import open_weights
+from guiju.sealing import can_seal
 
 _spec = importlib.util.spec_from_file_location("hostile_pickles", Path(__file__).with_name("hostile_pickles.py"))
 assert _spec is not None and _spec.loader is not None

@@ -3,7 +3,7 @@
 A .bin file is a pickle: a program of its own that builds objects, which is why torch reads it with a list of what may
 be built (`weights_only`). That list has been got round (CVE-2025-32434) and its tensors have lied about their memory
 (CVE-2026-24747), so here it is only the first wall. The process around it can open no file, reach no network, start
-nothing (guiju.model.sealed), has a limit on memory, time and what it writes, no environment, and ends with its parent.
+nothing (guiju.sealing), has a limit on memory, time and what it writes, no environment, and ends with its parent.
 What it hands back is a safetensors file without a name, which is checked like any foreign one.
 """
 
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from guiju.errors import ModelError
-from guiju.model.sealed import can_seal, die_with_parent, limit, seal
 from guiju.model.weights import CODES, PICKLE, PICKLE_INDEX, Weights, open_all, read_index, stream_weights
+from guiju.sealing import can_seal, die_with_parent, limit, seal
 from guiju.storage import require_free_space
 
 _MEMORY_BESIDE = 256 << 20  # bytes

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from guiju.model.sealed import can_seal
+from guiju.sealing import can_seal
 
 pytestmark = pytest.mark.skipif(not can_seal(), reason="seccomp of Linux on x86_64 or aarch64 seals a process")
 
@@ -39,7 +39,7 @@ TRIES = {
 }
 CHILD = """
 import ctypes, os, resource, socket, subprocess, sys, threading
-from guiju.model.sealed import seal
+from guiju.sealing import seal
 canary, victim, tries = sys.argv[1], sys.argv[2], sys.argv[3].split("\\n")
 library = ctypes.CDLL(None, use_errno=True)
 def call(name, *values):
