@@ -60,3 +60,7 @@ class TrainingError(GuijuError):
 
 class CatalogueError(GuijuError):
     """A standard is unknown, or its catalogue is malformed."""
+
+
+class SandboxError(GuijuError):
+    """Programs that nobody has read cannot be run here without risk."""
