@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,16 +22,16 @@ from transformers import (
 
 from guiju.compute import forward_flops, parameters, plan_training, training_flops, training_memory
 from guiju.errors import ConfigError
-from guiju.model import bart_config, bert_config, build_model, t5_config, transformer_config
+from guiju.model import bart_config, bert_config, build_model, gpt2_config, t5_config, transformer_config
 from guiju.tokens import IGNORED, Batch
 from guiju.training import TrainingSettings, make_objective
-from guiju.training.objectives import loss_of
 
 SIZES = {"vocab_size": 101, "context": 32, "width": 24, "layers": 2, "heads": 3}
 SHAPES = {
     "bert": bert_config(**SIZES),
     "bert, classes": bert_config(**SIZES, head="classes", labels=("a", "b", "c")),
     "bert, span": bert_config(**SIZES, head="span"),
+    "gpt2, classes": replace(gpt2_config(**SIZES), head="classes", labels=("a", "b"), tied=False),
     "roberta": bert_config(**SIZES, segments=1, position_offset=2, pooler=True),
     "2017": transformer_config(**SIZES, encoder_layers=3),
     "2017, norm before": transformer_config(**SIZES, norm_place="before", logits_bias=True),
@@ -81,7 +82,7 @@ def test_flops_equal_torchs_counter_forward_and_backward(name, padded):
     objective = make_objective(TrainingSettings(objective="auto"), shape)
     counter = FlopCounterMode(display=False, custom_mapping=IN_PLACE)
     with sdpa_kernel(SDPBackend.MATH), counter:
-        loss_of(objective, model, model.hidden, batch).backward()
+        objective.loss(model, model.hidden, batch).backward()
     source = 0 if batch.source is None else 11
     counted = training_flops(shape, 3, 17, source=source, predicted=batch.target_count)
     assert counted.total == counter.get_total_flops()
@@ -104,7 +105,7 @@ def test_activation_checkpointing_costs_one_more_forward_pass_of_the_layers(name
     model.activation_checkpointing = True
     objective = make_objective(TrainingSettings(), shape)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
-        loss_of(objective, model, model.hidden, batch).backward()
+        objective.loss(model, model.hidden, batch).backward()
     source = 0 if batch.source is None else 11
     given = {"source": source, "predicted": batch.target_count, "activation_checkpointing": True}
     # torch stops the second pass early where the last product of a layer feeds no gradient, and the keys and values of
@@ -121,8 +122,14 @@ def test_a_source_belongs_to_an_encoder_decoder_alone():
         training_flops(SHAPES["bert"], 1, 8, source=5)
     with pytest.raises(ConfigError, match=r"source is 0, but model\.kind is encoder-decoder"):
         forward_flops(SHAPES["t5"], 1, 8)
-    with pytest.raises(ConfigError, match=r"model\.head is classes"):
-        forward_flops(SHAPES["bert, classes"], 1, 8)
+
+
+@pytest.mark.parametrize("name", ["bert, classes", "bert, span", "roberta", "gpt2, classes"])
+def test_flops_of_other_heads_equal_torchs_counter(name):
+    model = build_model(SHAPES[name])
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(torch.randint(0, 101, (3, 17)))
+    assert forward_flops(SHAPES[name], 3, 17) == counter.get_total_flops()
 
 
 def test_a_plan_takes_counts_of_batches_that_differ_in_size():
@@ -142,7 +149,6 @@ from guiju.compute import Meter
 from guiju.model import bert_config, build_model, t5_config, transformer_config
 from guiju.tokens import IGNORED, Batch
 from guiju.training import TrainingSettings, make_objective
-from guiju.training.objectives import loss_of
 from guiju.training.optimizer import make_optimizer
 kind, sizes, batch, length, source, predicted = json.loads(sys.argv[1])
 torch.set_num_threads(1)
@@ -156,7 +162,7 @@ with Meter(interval_s=0.1) as meter:
     targets[:, : predicted // batch] = 1
     read = torch.randint(0, sizes["vocab_size"], (batch, source)) if source else None
     for _ in range(2):
-        loss_of(objective, model, model.hidden, Batch(ids, targets, source=read)).backward()
+        objective.loss(model, model.hidden, Batch(ids, targets, source=read)).backward()
         optimizer.step()
         optimizer.zero_grad()
 print(meter.result.peak_memory_bytes)

@@ -132,7 +132,7 @@ def test_rotary_fields_as_transformers_4_wrote_them_mean_the_same(name, tmp_path
     ("llama 3", {"rope_scaling": 3}, r"rope_scaling is 3; it must be an object or null"),
     ("llama 3", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor is 0\.5"),
     ("llama 3", {"attention_bias": True}, r"attention_bias is True"),
-    ("llama 3", {"architectures": ["LlamaForSequenceClassification"]}, r"architectures is .*LlamaForCausalLM"),
+    ("llama 3", {"architectures": ["LlamaForTokenClassification"]}, r"architectures is .*LlamaForCausalLM"),
     ("llama 3", {"is_causal": False}, r"is_causal is False"),
     ("llama 3", {"sliding_window": 5}, r"sliding_window is 5"),
     ("llama 3", {"layer_types": ["full_attention"] * 3}, r"layer_types is "),

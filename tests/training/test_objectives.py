@@ -24,7 +24,6 @@ from worlds import (
 from guiju.errors import ConfigError, TrainingError
 from guiju.tokens import IGNORED, Batch
 from guiju.training import effect, evaluation_batches, make_objective, objective_name, score_targets, train
-from guiju.training.objectives import loss_of
 
 SHAPES = list(EXAMPLES)
 
@@ -64,7 +63,7 @@ def test_loss_and_every_gradient_equal_plain_cross_entropy_of_the_whole_model(wo
     expected = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
     objective = make_objective(settings_for(shape, label_smoothing=smoothing), model.config)
-    found = loss_of(objective, model, model.hidden, batch)
+    found = objective.loss(model, model.hidden, batch)
     (found / 17).backward()
     torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-4)
     for name, weight in model.named_parameters():
@@ -76,7 +75,7 @@ def test_what_fills_a_row_up_changes_no_loss(world, shape):
     batch = some_batch(world, shape)
     model = make_shape(shape).eval()
     objective = make_objective(settings_for(shape), model.config)
-    before = loss_of(objective, model, model.hidden, batch)
+    before = objective.loss(model, model.hidden, batch)
     wider = {
         "ids": F.pad(batch.ids, (0, 3), value=7),
         "targets": F.pad(batch.targets, (0, 3), value=IGNORED),
@@ -86,7 +85,7 @@ def test_what_fills_a_row_up_changes_no_loss(world, shape):
         real = torch.ones_like(batch.source).bool() if batch.source_padding is None else batch.source_padding
         wider |= {"source": F.pad(batch.source, (0, 2), value=9), "source_padding": F.pad(real, (0, 2))}
     cut = {name: tensor[:, :32] for name, tensor in wider.items()}  # the context holds no more
-    torch.testing.assert_close(loss_of(objective, model, model.hidden, Batch(**cut)), before, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(objective.loss(model, model.hidden, Batch(**cut)), before, rtol=1e-5, atol=1e-3)
 
 
 def test_auto_is_what_the_shape_can_and_smoothing_is_usual_for_pairs_alone():

@@ -48,7 +48,8 @@ def training_flops(
 
     Args:
         source: tokens of each row's source, which an encoder beside the decoder reads.
-        predicted: tokens in all rows together for which the head gives logits; every token's by default.
+        predicted: tokens in all rows together for which the head gives logits (of a text's label: rows); every
+            token's, or every row's, by default.
         attention: which count of attention; see `Attention`.
         activation_checkpointing: whether the layers are computed once more in the backward pass. With it this is what
             a machine executes, no longer what the model asks for. (The loss in chunks computes no product twice, so
@@ -58,7 +59,7 @@ def training_flops(
     """
     forward = forward_flops(shape, batch, length, source=source, predicted=predicted, attention=attention)
     products = {"plain": 4, "fused": 5, "uncounted": 0}[attention]
-    head = _head_flops(shape, batch * length if predicted is None else predicted)
+    head = _head_flops(shape, _predicted(shape, batch, length) if predicted is None else predicted)
     linear = _layer_flops(shape, batch, length, source) + head
     backward = 2 * linear + products * _attention_product_flops(shape, batch, length, source)
     if activation_checkpointing:
@@ -91,7 +92,7 @@ def forward_flops(
         raise ConfigError(f"attention is {attention!r}; it can be plain, fused or uncounted")
     products = 0 if attention == "uncounted" else 2
     linear = _layer_flops(shape, batch, length, source)
-    linear += _head_flops(shape, batch * length if predicted is None else predicted)
+    linear += _head_flops(shape, _predicted(shape, batch, length) if predicted is None else predicted)
     return linear + products * _attention_product_flops(shape, batch, length, source)
 
 
@@ -108,12 +109,22 @@ def _layer_flops(shape: Shape, batch: int, length: int, source: int) -> int:
     return 2 * made
 
 
-def _head_flops(shape: Shape, tokens: int) -> int:
-    """The vocabulary's logits, and what an encoder has before them."""
-    if shape.head != "vocabulary":
-        raise ConfigError(f"model.head is {shape.head}, for which no operations are counted; vocabulary is")
-    transform = shape.width * shape.width if shape.head_transform else 0
-    return 2 * tokens * (shape.width * shape.vocab_size + transform)
+def _predicted(shape: Shape, batch: int, length: int) -> int:
+    """What a head gives logits for, where nothing else is said: each row, or each token."""
+    return batch if shape.head == "classes" else batch * length
+
+
+def _head_flops(shape: Shape, places: int) -> int:
+    """The logits, and what an encoder has before them."""
+    outputs = {
+        "vocabulary": shape.vocab_size,
+        "classes": len(shape.labels),
+        "token_classes": len(shape.labels),
+        "span": 2,
+        "none": 0,
+    }[shape.head]
+    before = shape.width if shape.head_transform or (shape.pooler and shape.head == "classes") else 0
+    return 2 * places * shape.width * (outputs + before)
 
 
 def _attention_product_flops(shape: Shape, batch: int, length: int, source: int) -> int:

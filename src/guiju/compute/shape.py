@@ -138,7 +138,7 @@ def _head(shape: Shape, norm: int) -> int:
         shape.head,
         {
             "vocabulary": 0 if shape.tied else shape.vocab_size * shape.width,
-            "classes": (shape.width + 1) * len(shape.labels),
+            "classes": (shape.width + (shape.kind == "encoder")) * len(shape.labels),  # a decoder's has no bias
             "token_classes": (shape.width + 1) * len(shape.labels),
             "span": (shape.width + 1) * 2,
             "none": 0,

@@ -3,12 +3,15 @@
 from guiju.model.building import AnyModel, build_model
 from guiju.model.cache import Attend, AttendMemory, Cache, DenseCache, LayerCache, LayerMemory, Memory
 from guiju.model.config import ModelConfig, RotaryScaling
-from guiju.model.encoder import Encoder, with_head
+from guiju.model.encoder import Encoder
 from guiju.model.encoder_decoder import EncoderDecoder
+from guiju.model.heads import with_head
 from guiju.model.hooks import Hooks, hook_names
 from guiju.model.huggingface import load_model, save_model
 from guiju.model.llama2c import load_llama2c, save_llama2c
+from guiju.model.lora import LoraLinear, LoraSettings, add_lora, lora_layers, merge_lora, weights_digest, without_lora
 from guiju.model.openai_gpt2 import is_openai_gpt2, load_openai_gpt2, openai_gpt2_files, save_openai_gpt2
+from guiju.model.peft import AdapterBase, load_peft, save_peft
 from guiju.model.positions import rotary_frequencies
 from guiju.model.presets import (
     ModelSettings,
@@ -24,6 +27,7 @@ from guiju.model.transformer import Transformer
 from guiju.model.weights import weight_files
 
 __all__ = [
+    "AdapterBase",
     "AnyModel",
     "Attend",
     "AttendMemory",
@@ -34,11 +38,14 @@ __all__ = [
     "Hooks",
     "LayerCache",
     "LayerMemory",
+    "LoraLinear",
+    "LoraSettings",
     "Memory",
     "ModelConfig",
     "ModelSettings",
     "RotaryScaling",
     "Transformer",
+    "add_lora",
     "bart_config",
     "bert_config",
     "build_model",
@@ -50,6 +57,9 @@ __all__ = [
     "load_llama2c",
     "load_model",
     "load_openai_gpt2",
+    "load_peft",
+    "lora_layers",
+    "merge_lora",
     "openai_gpt2_files",
     "pack_codes",
     "quantize",
@@ -58,8 +68,11 @@ __all__ = [
     "save_llama2c",
     "save_model",
     "save_openai_gpt2",
+    "save_peft",
     "t5_config",
     "transformer_config",
     "weight_files",
+    "weights_digest",
     "with_head",
+    "without_lora",
 ]

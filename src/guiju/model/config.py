@@ -172,7 +172,8 @@ class ModelConfig:
 
     head: Head = "vocabulary"
     """What is made of the last layer's vectors: logits of a token at each place ("vocabulary"), of one label for a text
-    ("classes"), of a label for each token ("token_classes"), of an answer's first and last token ("span"); "none"."""
+    ("classes"; a decoder's only other one), of a label for each token ("token_classes"), of an answer's first and last
+    token ("span"); "none"."""
 
     head_transform: bool = False
     """Whether a linear layer, activation and norm stand before the vocabulary's logits (BERT)."""
@@ -292,9 +293,13 @@ def _require_combinations(config: ModelConfig) -> None:
         )
     if config.window is not None and config.kind != "decoder":
         raise ConfigError(f"model.window is {config.window}, but model.kind is {config.kind}; only a decoder has one")
-    if config.kind != "encoder" and (config.head != "vocabulary" or config.pooler or config.segments):
-        raise ConfigError(f"model.kind is {config.kind}; only an encoder has another head, a pooler or segments")
-    if config.head == "classes" and not config.pooler:
+    heads = {"decoder": ("vocabulary", "classes"), "encoder-decoder": ("vocabulary",)}
+    if config.kind != "encoder" and (config.head not in heads[config.kind] or config.pooler or config.segments):
+        raise ConfigError(
+            f"model.kind is {config.kind}; its head can be {' or '.join(heads[config.kind])}, and only an encoder has "
+            f"a pooler or segments"
+        )
+    if config.head == "classes" and config.kind == "encoder" and not config.pooler:
         raise ConfigError("model.head is classes, which reads the pooler's vector, but model.pooler is false")
     labelled = config.head in ("classes", "token_classes")
     if labelled != bool(config.labels):

@@ -5,15 +5,12 @@ Axes: B batch, T tokens, L labels.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guiju.errors import ModelError
 from guiju.model.blocks import ACTIVATIONS, Stack, make_norm
-from guiju.model.config import Head, ModelConfig
+from guiju.model.config import ModelConfig
 from guiju.model.hooks import Hooks, require_known
 from guiju.model.vocabulary import WithVocabulary
 
@@ -110,29 +107,3 @@ class Encoder(Stack, WithVocabulary):
         if self.config.head_transform:
             hidden = self.transform_norm(ACTIVATIONS[self.config.activation](self.transform(hidden)))
         return hidden if self.config.logit_scale == 1 else hidden * self.config.logit_scale
-
-
-def with_head(model: Encoder, head: Head, labels: tuple[str, ...] = ()) -> Encoder:
-    """A model with the same body and another head, to be trained: what is new in it has random weights, drawn from
-    torch's global generator; what both have (the pooler too) is copied.
-
-    Raises:
-        ConfigError: labels without a head for them, or the other way round.
-    """
-    vocabulary = head == "vocabulary"
-    config = replace(
-        model.config,
-        head=head,
-        labels=labels,
-        pooler=head == "classes",
-        tied=vocabulary,
-        head_transform=vocabulary,
-        logits_bias=vocabulary,
-    )
-    made = Encoder(config).to(model.embedding.weight.device, model.embedding.weight.dtype)
-    known = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if name in known and (not name.startswith("to_labels") or labels == model.config.labels):
-                parameter.copy_(known[name])
-    return made.train(model.training)

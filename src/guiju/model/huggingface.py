@@ -21,6 +21,7 @@ from guiju.model.building import AnyModel, build_model
 from guiju.model.config import ModelConfig
 from guiju.model.families import Family, Held, Tensors, config_for, config_from
 from guiju.model.generation_config import generation_fields, generation_names
+from guiju.model.lora import lora_layers
 from guiju.model.transformer import Transformer
 from guiju.model.weights import INDEX, ONE_FILE, open_weights, read_json, write_weights
 from guiju.storage import write_json
@@ -90,6 +91,11 @@ def load_model(
             f"{folder} holds an {config.kind} ({family.model_type}), but a {kind} is wanted: a model that goes on with "
             f"a text, such as GPT-2 or Llama"
         )
+    if kind is not None and config.head != "vocabulary":
+        raise ModelError(
+            f"{folder} holds a {config.kind} with the head {config.head} ({', '.join(config.labels[:10])}), which says "
+            f"no tokens, but a model that goes on with a text is wanted"
+        )
     stop_ids = _stop_ids(folder, data, config.vocab_size)
     config = replace(config, stop_ids=stop_ids, **generation_fields(folder, data, config))
     with closing(open_weights(folder, pickles=pickles)) as weights:
@@ -136,6 +142,11 @@ def save_model(
         )
     if max_shard_bytes is not None and max_shard_bytes < 1:
         raise ConfigError(f"max_shard_bytes is {max_shard_bytes}; it must be at least 1")
+    if lora_layers(model):
+        raise ModelError(
+            "the model has adapters beside its weights, which a folder of weights would not hold; merge them first "
+            "(merge_lora), or save them by themselves (save_peft)"
+        )
     family, data = config_for(model.config)
     ids, padding = _token_ids(model.config, tokenizer)
     architecture = family.architecture(model.config.head)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from guiju.errors import ConfigError
 from guiju.model.blocks import Layer
@@ -62,7 +63,7 @@ class RoundedLinear(nn.Module):
     """A linear layer whose weights have 8 bits and a scale a row, or 4 bits and a scale a group.
 
     On a CPU the product is torch's own for such weights, which takes vectors and gives products in bfloat16; elsewhere,
-    and for sizes that it does not take, the weights are written out for each product.
+    for sizes that it does not take, and in training, the weights are written out for each product.
     """
 
     codes: Tensor
@@ -91,7 +92,10 @@ class RoundedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., R)"""
-        if x.is_cpu and self._suits_kernel():
+        if self.training or (x.requires_grad and torch.is_grad_enabled()):
+            apply: Any = _WrittenOut.apply  # torch has no types for it
+            products = apply(x, self)
+        elif x.is_cpu and self._suits_kernel():
             products = self._by_kernel(x.reshape(-1, self.columns)).to(x.dtype).view(*x.shape[:-1], self.rows)
         else:
             products = F.linear(x, self.weight().to(x.dtype))
@@ -131,6 +135,21 @@ class RoundedLinear(nn.Module):
         self._for_kernel = None  # is made again where it is moved to
         super()._apply(move, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+class _WrittenOut(torch.autograd.Function):
+    """The product with gradients for what it reads: weights are written out once for it and once for its gradients,
+    and not kept in between, so that training, too, holds few bits of them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: RoundedLinear) -> Tensor:
+        ctx.linear = linear
+        return F.linear(x, linear.weight().to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream @ ctx.linear.weight().to(upstream.dtype), None
 
 
 def round_matrix(weight: Tensor, bits: int, group: int | None = None) -> tuple[Tensor, Tensor]:

@@ -77,6 +77,8 @@ class Weights:
         self._places: dict[str, _Place] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Name -> shape of every tensor."""
+        self.metadata: dict[str, str] = {}
+        """Texts that the files keep beside the tensors."""
         try:
             for path, file in files.items():
                 self._add(path, file)
@@ -123,7 +125,9 @@ class Weights:
         return data.view(_FLOATS[place.code]).view(self.shapes[name]).to(device=device, dtype=dtype)
 
     def _add(self, path: Path, file: BinaryIO) -> None:
-        for name, (place, shape) in _read_header(path, file).items():
+        found, metadata = _read_header(path, file)
+        self.metadata.update(metadata)
+        for name, (place, shape) in found.items():
             if name in self._places:
                 raise ModelError(f"tensor {name} is both in {self._places[name].path.name} and in {path.name}")
             self._places[name], self.shapes[name] = place, shape
@@ -225,8 +229,8 @@ def read_index(path: Path, suffix: str) -> dict[str, str]:
     return places
 
 
-def _read_header(path: Path, file: BinaryIO) -> dict[str, tuple[_Place, tuple[int, ...]]]:
-    """Every tensor's place and shape.
+def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, tuple[_Place, tuple[int, ...]]], dict[str, str]]:
+    """Every tensor's place and shape, and the texts beside them.
 
     Raises:
         ModelError: the header is none, or does not describe the bytes after it one by one.
@@ -258,7 +262,7 @@ def _read_header(path: Path, file: BinaryIO) -> dict[str, tuple[_Place, tuple[in
         reached += place.size
     if reached != whole:
         raise _damaged(path, f"its tensors end at byte {reached}, but it is {whole} bytes long")
-    return found
+    return found, metadata
 
 
 def _read_entry(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
@@ -303,15 +307,19 @@ def _refuse_folder(folder: Path) -> NoReturn:
     raise ModelError(f"{folder} has no {ONE_FILE} and no {INDEX}, so there are no weights to load")
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, tensor by tensor, so that no second copy of the model is held; same in, same bytes."""
+def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, tensor by tensor, so that no second copy of the model is held; same in, same bytes.
+
+    Args:
+        metadata: texts to keep beside the tensors.
+    """
     with open_atomic(path) as file:
-        stream_weights(file, tensors)
+        stream_weights(file, tensors, metadata)
 
 
-def stream_weights(file: Any, tensors: Mapping[str, Tensor]) -> None:
+def stream_weights(file: Any, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """The same into an open binary file."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offset = 0
     for name, tensor in sorted(tensors.items()):
         size = tensor.numel() * tensor.element_size()

@@ -84,7 +84,13 @@ class LabelledExamples:
     def identity(self) -> dict[str, str | int]:
         weights = "" if self.class_weights is None else ", ".join(f"{weight:.6g}" for weight in self.class_weights)
         of_rows = RaggedRows([self._found]).digest
-        return {"kind": "labelled texts", **self._inputs.identity(), "labels": of_rows, "weights": weights}
+        return {
+            "kind": "labelled texts",
+            **self._inputs.identity(),
+            "labels": of_rows,
+            "label_names": ", ".join(self.labels),
+            "weights": weights,
+        }
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,12 @@ class TokenLabelledExamples:
         return self._inputs.size(rows, int((targets != IGNORED).sum()))
 
     def identity(self) -> dict[str, str | int]:
-        return {"kind": "labelled tokens", **self._inputs.identity(), "labels": self._targets.digest}
+        return {
+            "kind": "labelled tokens",
+            **self._inputs.identity(),
+            "labels": self._targets.digest,
+            "label_names": ", ".join(self.labels),
+        }
 
 
 class _Inputs:

@@ -5,6 +5,7 @@ from guiju.training.evaluation import evaluate_bits_per_byte
 from guiju.training.loop import train
 from guiju.training.loss import cross_entropy_in_chunks
 from guiju.training.objectives import make_objective, objective_name
+from guiju.training.preferences import reference_log_probs
 from guiju.training.result import Batches, TrainingResult
 from guiju.training.scoring import (
     TargetScores,
@@ -30,6 +31,7 @@ __all__ = [
     "make_objective",
     "ngram_baselines",
     "objective_name",
+    "reference_log_probs",
     "score_targets",
     "score_unigram",
     "train",

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from guiju.errors import CheckpointError
-from guiju.model import AnyModel
+from guiju.errors import CheckpointError, ConfigError
+from guiju.model import AnyModel, ModelConfig
 from guiju.settings import to_mapping
 from guiju.storage import sha256_bytes
+from guiju.training.moving import still_digest
 from guiju.training.settings import TrainingSettings
 
 FREE_SETTINGS = ("keep", "checkpoint_every", "device", "compile", "max_skipped")
@@ -38,9 +39,33 @@ def run_facts(
         "data": dict(data),
         "shape": {name: value for name, value in asdict(model.config).items() if name != "stop_ids"},
         "weights": sha256_bytes(json.dumps(weights, sort_keys=True).encode()),
+        "frozen": still_digest(model),
         "dtype": dtype,
         "environment": {**arithmetic_environment(device), **arithmetic},
     }
+
+
+def require_fit(config: ModelConfig, data: Mapping[str, Any]) -> None:
+    """Refuse data that a model cannot read, or whose labels are not its head's.
+
+    Raises:
+        ConfigError: rows longer than the context, ids beyond the vocabulary, or labels of other names or order.
+    """
+    for name, held, mine in (
+        ("context", int(data.get("context", 0)), config.context),
+        ("vocab_size", int(data.get("vocab_size", 0)), config.vocab_size),
+    ):
+        if held > mine:
+            raise ConfigError(
+                f"the training data has {name} {held}, but the model only has {mine}; make model.{name} at least "
+                f"{held}, or the data's {name} at most {mine}"
+            )
+    labels = ", ".join(config.labels)
+    if data.get("label_names", labels) != labels:
+        raise ConfigError(
+            f"the training data has the labels {data['label_names']}, but the model's head has {labels or 'none'}: its "
+            "numbers would mean other labels. Give the model a head with these labels, in this order"
+        )
 
 
 def require_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
@@ -53,15 +78,16 @@ def require_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], checkpo
         "data": "data",
         "shape": "a model of another shape",
         "weights": "a model of another shape",
+        "frozen": "frozen weights",
         "settings": "training settings",
         "dtype": "training settings",
     }
     for name, meaning in meanings.items():
-        mine = json.loads(json.dumps(facts[name]))
-        if saved[name] != mine:
+        theirs, mine = saved.get(name, ""), json.loads(json.dumps(facts[name]))
+        if theirs != mine:
             made = meaning if meaning.startswith("a ") else f"other {meaning}"
             raise CheckpointError(
-                f"{checkpoint} was made with {made} ({differences(saved[name], mine)}): going on would be neither run. "
+                f"{checkpoint} was made with {made} ({differences(theirs, mine)}): going on would be neither run. "
                 f"Take what it was made with, or remove {checkpoint.parent} to train from the start."
             )
 

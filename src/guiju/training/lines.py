@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,3 +43,14 @@ class Lines:
             f"{self.path} could not be written ({error.strerror}); the last checkpoint is untouched. Free space on the "
             "disk, and run again to go on from there."
         )
+
+
+def plain_number(value: float) -> float | str:
+    """A number as JSON can hold it: what is not finite becomes a word."""
+    return value if math.isfinite(value) else str(value)
+
+
+def evaluations(log: Path) -> tuple[tuple[int, float], ...]:
+    """(step, bits per byte) of each evaluation in a training log."""
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
+    return tuple((line["step"], float(line["bits_per_byte"])) for line in lines if "bits_per_byte" in line)

@@ -2,17 +2,19 @@
 
 A step: read `accumulate` batches, add up their gradients, clip, update, log; now and then evaluate and save. What is
 saved at a step is all that the next one depends on, so a run that was killed anywhere ends in the same bits as one
-that was not.
+that was not; weights that do not move are not saved, but a digest says which they were.
+
+However a step's data is cut into batches, its gradient is the same: an objective gives sums, which `require_sums` looks
+at once, and each is divided by one number, what all batches of the step weigh together.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +24,20 @@ import torch
 from torch import Tensor
 
 from guiju import device as devices
-from guiju.errors import ConfigError, GuijuError, TrainingError
+from guiju.errors import GuijuError, TrainingError
 from guiju.model import AnyModel
 from guiju.storage import require_free_space, write_bytes
 from guiju.tokens import Batch
 from guiju.training import checkpoints
-from guiju.training.effect import EffectCheck
-from guiju.training.identity import differences, require_same_run, run_facts
-from guiju.training.lines import Lines
-from guiju.training.moving import memory_tensors, model_tensors, random_states, restore_random, restore_tensors
-from guiju.training.objectives import loss_of, make_objective
-from guiju.training.optimizer import make_optimizer, trainable
+from guiju.training.effect import EffectCheck, require_sums
+from guiju.training.identity import differences, require_fit, require_same_run, run_facts
+from guiju.training.lines import Lines, evaluations, plain_number
+from guiju.training.moving import memory_tensors, random_states, restore_random, restore_tensors
+from guiju.training.objectives import make_objective
+from guiju.training.optimizer import make_optimizer, set_rate
 from guiju.training.progress import Pace, progress_line
 from guiju.training.result import Batches, OnEvent, Report, TrainingResult
+from guiju.training.selection import moving, trainable
 from guiju.training.settings import TrainingSettings, learning_rate
 from guiju.training.stopping import Cut, StopSignals, TrainingInterrupted
 
@@ -74,8 +77,10 @@ def train(
         peak_flops: matrix peak of the machine in FLOP/s; measured where it is not given.
         energy_kwh: energy used so far.
     Raises:
-        CheckpointError: every checkpoint is damaged, or the newest belongs to other settings, data or another shape.
-        TrainingError: the loss was not finite too often, no token has a target, or no weight moves.
+        CheckpointError: every checkpoint is damaged, or the newest belongs to other settings, data, frozen weights or
+            another shape.
+        ConfigError: the model cannot learn so, or does not fit the data; a pattern of weights names none.
+        TrainingError: the loss was not finite too often, nothing is to be learned, or no weight moves.
         StorageError: there is no room for checkpoints.
         TrainingInterrupted: SIGTERM or SIGINT came; a checkpoint was written.
     """
@@ -84,6 +89,7 @@ def train(
     with ExitStack() as stack:
         devices_used = [run.device] if run.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices_used))
+        stack.enter_context(moving(model, settings))
         signals = stack.enter_context(StopSignals())
         run.start()
         stack.callback(run.close)
@@ -118,6 +124,7 @@ class _Run:
         self.saved_step: int | None = None
         self.resumed_from: int | None = None
         self.bit_exact = True
+        self.sums = False  # whether the objective was seen to give sums
         self.notices: list[str] = []
 
     # -- beginning and going on --------------------------------------------------------------------------------
@@ -141,7 +148,7 @@ class _Run:
                 self._hidden = torch.compile(self.model.hidden, dynamic=dynamic)
         self.optimizer = make_optimizer(self.model, self.settings)
         data = dict(self.batches.identity())
-        self._require_fit(data)
+        require_fit(self.model.config, data)
         arithmetic = {"compiled": self.compiled, "float32_library": self.library}
         self.facts = run_facts(self.model, data, self.settings, self.device, self.dtype, arithmetic)
         if found is None:
@@ -190,18 +197,6 @@ class _Run:
             return False
         return True
 
-    def _require_fit(self, data: Mapping[str, str | int]) -> None:
-        config = self.model.config
-        for name, held, mine in (
-            ("context", int(data.get("context", 0)), config.context),
-            ("vocab_size", int(data.get("vocab_size", 0)), config.vocab_size),
-        ):
-            if held > mine:
-                raise ConfigError(
-                    f"the training data has {name} {held}, but the model only has {mine}; make model.{name} at least "
-                    f"{held}, or the data's {name} at most {mine}"
-                )
-
     def _resume(self, found: checkpoints.Found) -> None:
         for reason in found.passed_over:
             self._notice(
@@ -229,7 +224,7 @@ class _Run:
             )
 
     def _require_space(self) -> None:
-        weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+        weights = sum(weight.numel() * weight.element_size() for weight in trainable(self.model).values())
         one = 3 * weights + (1 << 20)
         require_free_space(self.folder, one * (self.settings.keep + 1), f"{self.settings.keep + 1} checkpoints")
 
@@ -272,7 +267,7 @@ class _Run:
         return self.compiled and (first or self.objective.widths_vary)
 
     def _gradients(self, signals: StopSignals) -> tuple[float, float, int]:
-        """The gradient of the mean loss over all targets of a step; its loss (mean nats), norm, and targets."""
+        """The gradient of the mean loss over all that a step learns; its loss (mean nats), norm, and targets."""
         with signals.cuttable(), quiet() if self._may_be_the_compiler else nullcontext():
             parts = [self.batches.next() for _ in range(self.settings.accumulate)]
             targets = sum(part.target_count for part in parts)
@@ -282,10 +277,14 @@ class _Run:
                     "Check the loss mask and the data."
                 )
             self.objective.check(parts)
+            if not self.sums:
+                require_sums(self.objective, self.model, parts[0].to(self.device))
+                self.sums = True
+            weight = sum(self.objective.weigh(part) for part in parts)
             self.optimizer.zero_grad(set_to_none=True)
             total = torch.zeros((), device=self.device)
             for part in parts:
-                loss = self._loss(part.to(self.device)) / targets
+                loss = self._loss(part.to(self.device)) / weight
                 torch.autograd.backward(loss)
                 total += loss.detach()
             norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm, foreach=True)
@@ -297,7 +296,7 @@ class _Run:
         elif self.objective.widths_vary:
             batch = batch.with_padding()
         with self._autocast():
-            return loss_of(self.objective, self.model, self._hidden, batch)
+            return self.objective.loss(self.model, self._hidden, batch)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.dtype == "float32":
@@ -312,8 +311,7 @@ class _Run:
         if finite:
             if not self.effect.done:
                 self.effect.see_gradients()
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimizer, rate)
             self.optimizer.step()
             self.final_loss = loss
             self.tokens += targets
@@ -325,7 +323,7 @@ class _Run:
         self.step += 1
         self.evaluated = self.evaluate is None or not (last or self._due(self.settings.evaluate_every))
         line: dict[str, Any] = {"step": self.step, "learning_rate": rate, "targets": targets, "skipped": not finite}
-        line |= {"loss": _plain(loss), "gradient_norm": _plain(norm)}
+        line |= {"loss": plain_number(loss), "gradient_norm": plain_number(norm)}
         self.log.write(line)
         self._tell(loss if finite else None, targets)
         if not finite:
@@ -351,9 +349,9 @@ class _Run:
             self.pace.exclude(time.perf_counter() - started)
 
     def _note_evaluation(self, bits: float) -> None:
-        self.log.write({"step": self.step, "bits_per_byte": _plain(bits)})
+        self.log.write({"step": self.step, "bits_per_byte": plain_number(bits)})
         self.evaluated = True
-        self._event("evaluation", {"step": self.step, "bits_per_byte": _plain(bits)})
+        self._event("evaluation", {"step": self.step, "bits_per_byte": plain_number(bits)})
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -381,7 +379,7 @@ class _Run:
                 "final_loss": self.final_loss,
                 "batches": self.batches.state(),
             },
-            model=model_tensors(self.model),
+            model=dict(trainable(self.model)),
             optimizer=memory_tensors(self.model, self.optimizer, self.device),
             log=self.log_path.read_bytes(),
         )
@@ -453,7 +451,7 @@ class _Run:
             flops=None if self.flops_per_token is None else self.flops_per_token * pace.tokens,
             peak_share=self._peak_share(speed) if pace.seconds else None,
             final_loss=self.final_loss,
-            evaluations=_evaluations(self.log_path),
+            evaluations=evaluations(self.log_path),
             log=self.log_path,
             timing=self.timing_path,
             checkpoint=checkpoints.checkpoint_path(self.folder, self.step),
@@ -474,13 +472,3 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _plain(value: float) -> float | str:
-    """A number as JSON can hold it: what is not finite becomes a word."""
-    return value if math.isfinite(value) else str(value)
-
-
-def _evaluations(log: Path) -> tuple[tuple[int, float], ...]:
-    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
-    return tuple((line["step"], float(line["bits_per_byte"])) for line in lines if "bits_per_byte" in line)

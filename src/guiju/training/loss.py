@@ -98,14 +98,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk_tokens: int,
         dtype: torch.dtype,
     ) -> Tensor:
-        needs_gradient = any(ctx.needs_input_grad[:3])
+        of_hidden, of_weight, of_bias = ctx.needs_input_grad[:3]
+        needs_gradient = of_hidden or of_weight or of_bias
         with torch.autocast(hidden.device.type, enabled=False):
             head = weight.to(dtype)  # (V, D)
             even_share = label_smoothing / head.size(0)
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
-            to_hidden = torch.empty_like(hidden) if needs_gradient else None
-            to_weight = torch.zeros_like(weight) if needs_gradient else None
-            to_bias = torch.zeros_like(bias) if needs_gradient and bias is not None else None
+            to_hidden = torch.empty_like(hidden) if of_hidden else None
+            to_weight = torch.zeros_like(weight) if of_weight else None  # none for a frozen head
+            to_bias = torch.zeros_like(bias) if of_bias and bias is not None else None
             rows = _even_rows(hidden.size(0), chunk_tokens)
             room = torch.empty(rows, head.size(0), dtype=dtype, device=hidden.device)  # for each chunk's products
             room_for_logs = room if dtype == torch.float32 else torch.empty_like(room, dtype=torch.float32)
@@ -125,7 +126,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if label_smoothing:
                     nats = (1 - label_smoothing) * nats + even_share * logs.sum(dim=-1)
                 loss -= nats.where(counts, 0).sum()
-                if to_hidden is None or to_weight is None:
+                if not needs_gradient:
                     continue
                 # The softmax less what was wanted: the gradient of the logits.
                 slopes = logs.exp_().scatter_add_(1, index, logs.new_full(index.shape, label_smoothing - 1))
@@ -137,10 +138,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     to_bias += slopes.sum(dim=0)
                 if dtype != torch.float32:
                     slopes = logits.copy_(slopes)
-                to_hidden[start : start + len(part)] = slopes @ head
-                if dtype == to_weight.dtype:
+                if to_hidden is not None:
+                    to_hidden[start : start + len(part)] = slopes @ head
+                if to_weight is not None and dtype == to_weight.dtype:
                     to_weight.addmm_(slopes.t(), part)
-                else:
+                elif to_weight is not None:
                     to_weight += slopes.t() @ part
         if needs_gradient:
             ctx.save_for_backward(to_hidden, to_weight, to_bias)

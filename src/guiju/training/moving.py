@@ -1,7 +1,12 @@
-"""A run's tensors into a snapshot and back: weights, optimizer memory, random generators."""
+"""A run's tensors into a snapshot and back: weights that move, optimizer memory, random generators.
+
+What does not move is not saved: frozen weights, and buffers, which no training here changes. A digest of both says
+whether a checkpoint belongs to them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -9,11 +14,7 @@ from torch import Tensor
 
 from guiju.model import AnyModel
 from guiju.training.optimizer import optimizer_tensors, restore_optimizer
-
-
-def model_tensors(model: AnyModel) -> dict[str, Tensor]:
-    """Weights and buffers by name; a tied weight stands once."""
-    return {**dict(model.named_parameters()), **_saved_buffers(model)}
+from guiju.training.selection import still_tensors, trainable
 
 
 def memory_tensors(model: AnyModel, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
@@ -29,11 +30,23 @@ def restore_tensors(
     weights: Mapping[str, Tensor],
     memory: Mapping[str, Tensor],
 ) -> None:
-    """Put back what `model_tensors` and `memory_tensors` gave."""
-    for name, tensor in model_tensors(model).items():
+    """Put back the weights that move, and what `memory_tensors` gave."""
+    for name, tensor in trainable(model).items():
         tensor.copy_(weights[name])
     restore_optimizer(model, optimizer, dict(memory))
     restore_random(memory, device)
+
+
+def still_digest(model: AnyModel) -> str:
+    """SHA-256 of all that does not move, by name; empty where everything does."""
+    still = still_tensors(model)
+    if not still:
+        return ""
+    made = hashlib.sha256()
+    for name, tensor in sorted(still.items()):
+        made.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        made.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return made.hexdigest()
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
@@ -49,9 +62,3 @@ def restore_random(states: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["random.cpu"].clone())
     if device.type == "cuda" and "random.cuda" in states:
         torch.cuda.set_rng_state(states["random.cuda"].clone(), device)
-
-
-def _saved_buffers(model: AnyModel) -> dict[str, Tensor]:
-    """Tensors of the model that are no weights but part of its state."""
-    weights = dict(model.named_parameters(remove_duplicate=False))
-    return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name not in weights}

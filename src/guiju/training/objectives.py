@@ -1,55 +1,43 @@
-"""What training asks of a model: which of its vectors are to say which token. The loop knows no more of a shape.
+"""What training asks of a model, by name. The loop knows no more of a shape or a head than is said here.
 
-next-token      a decoder says the token that follows each (maximum likelihood)
-masked-tokens   an encoder says the tokens that were hidden from it (arXiv:1810.04805)
-spans, pairs    a decoder says a target token by token, and its encoder reads the source: runs cut out of plain text
-                (arXiv:1910.10683), or pairs such as a sentence and its translation, with label smoothing
-                (arXiv:1706.03762, section 5.4)
-
-The loss is the sum over targets in nats, whatever the objective, so that each token weighs the same in an update.
+The ways themselves stand in token_objectives.py, label_objectives.py and preferences.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from guiju.errors import ConfigError, TrainingError
+from guiju.errors import ConfigError
 from guiju.model import ModelConfig
-from guiju.tokens import IGNORED, Batch
-from guiju.training.loss import cross_entropy_in_chunks
+from guiju.tokens import Batch
+from guiju.training.label_objectives import Classes, Extractive, TokenClasses
+from guiju.training.preferences import Preferences
 from guiju.training.settings import TrainingSettings
+from guiju.training.token_objectives import Answers, Hidden, MaskedTokens, NextToken, SequenceToSequence, Tokens
 
 FOR_KIND = {
-    "decoder": ("next-token",),
-    "encoder": ("masked-tokens",),
-    "encoder-decoder": ("spans", "pairs"),
+    ("decoder", "vocabulary"): ("next-token", "answers", "preferences"),
+    ("encoder", "vocabulary"): ("masked-tokens",),
+    ("encoder-decoder", "vocabulary"): ("spans", "pairs"),
+    ("decoder", "classes"): ("classes",),
+    ("encoder", "classes"): ("classes",),
+    ("encoder", "token_classes"): ("token-classes",),
+    ("encoder", "span"): ("extractive",),
 }
-"""Objectives of each kind of model; the first is what "auto" means."""
+"""Objectives of each kind of model by its head; the first is what "auto" means."""
 
 USUAL_SMOOTHING = {"spans": 0.1, "pairs": 0.1}
 """What label_smoothing is where nothing else is asked for; 0 for the other objectives."""
 
-MOST_MASKED = 0.9
-"""Share of a row's tokens that may be targets: with more there is next to nothing to guess them from."""
-ENOUGH = 32
-"""Targets from which on it is no accident that each of them could be read off the input."""
-ROUND = 64
-"""Numbers of targets are rounded up to a multiple of this."""
-
-Hidden = Callable[..., Tensor]
-"""The model's own `hidden`, perhaps compiled."""
+UNSMOOTHED = ("extractive",)
+"""Objectives that know no smoothing: what a row can choose among are its own tokens."""
 
 
 class Objective(Protocol):
     """A way to learn."""
-
-    @property
-    def label_smoothing(self) -> float: ...
 
     @property
     def widths_vary(self) -> bool:
@@ -59,44 +47,50 @@ class Objective(Protocol):
     def unit(self) -> str:
         """What is counted: every token that is read is a target, or only some are."""
 
-    def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the head's matrix reads, and the targets: (..., width) and (...)."""
+    @property
+    def rows_together(self) -> int:
+        """How many rows of a batch belong together."""
+
+    def loss(self, model: Any, hidden: Hidden, batch: Batch) -> Tensor:
+        """Sum over what is learned in the batch: two batches together have the sum of their losses."""
+
+    def weigh(self, batch: Batch) -> float:
+        """How much that is: the losses of a step are divided by the sum over its batches."""
 
     def check(self, batches: Sequence[Batch]) -> None:
-        """Whether the masks of a step's batches do what they are for.
+        """Whether the masks and targets of a step's batches do what they are for.
 
         Raises:
-            TrainingError: a mask is empty or all ones, or the model can read off what it is to guess.
+            TrainingError: a mask is empty or all ones, a label is none of the head's, or the model can read off what it
+                is to guess.
         """
-
-
-def loss_of(objective: Objective, model: Any, hidden: Hidden, batch: Batch) -> Tensor:
-    """Sum over the batch's targets, in nats."""
-    states, targets = objective.states(model, hidden, batch)
-    return cross_entropy_in_chunks(model, states, targets, label_smoothing=objective.label_smoothing)
 
 
 def objective_name(settings: TrainingSettings, config: ModelConfig) -> str:
     """What `training.objective` comes to for a model of this kind.
 
     Raises:
-        ConfigError: a model of this kind cannot learn so.
+        ConfigError: a model of this kind, or with this head, cannot learn so.
     """
-    if config.head != "vocabulary":
-        raise ConfigError(
-            f"model.head is {config.head}, but what is learned here are tokens, which only a head of the vocabulary "
-            "says; train the model with head vocabulary first"
-        )
-    able = FOR_KIND[config.kind]
-    if settings.objective == "auto":
+    able = FOR_KIND.get((config.kind, config.head), ())
+    if settings.objective == "auto" and able:
         return able[0]
-    if settings.objective not in able:
-        others = ", ".join(f"{kind} {' or '.join(names)}" for kind, names in FOR_KIND.items())
+    if settings.objective in able:
+        return settings.objective
+    needed = sorted({(kind, head) for (kind, head), names in FOR_KIND.items() if settings.objective in names})
+    others = {head for kind, head in needed if kind == config.kind}
+    if not able or (others and settings.objective != "auto"):
+        wanted = " or ".join(sorted(others)) or "vocabulary"
         raise ConfigError(
-            f"training.objective is {settings.objective}, but the model is of the kind {config.kind}, which learns by "
-            f"{' or '.join(able)} ({others}). Leave it out, or take another model.shape"
+            f"training.objective is {settings.objective}, but model.head is {config.head}, "
+            f"{'which learns by ' + ' or '.join(able) if able else 'which says nothing that could be learned'}; give "
+            f"the model the head {wanted} first"
         )
-    return settings.objective
+    kinds = ", ".join(f"{kind} {' or '.join(names)}" for (kind, head), names in FOR_KIND.items() if head == config.head)
+    raise ConfigError(
+        f"training.objective is {settings.objective}, but the model is of the kind {config.kind}, which learns by "
+        f"{' or '.join(able)} ({kinds}). Leave it out, or take another model.shape"
+    )
 
 
 def make_objective(settings: TrainingSettings, config: ModelConfig) -> Objective:
@@ -104,97 +98,14 @@ def make_objective(settings: TrainingSettings, config: ModelConfig) -> Objective
     name = objective_name(settings, config)
     asked = settings.label_smoothing
     smoothing = USUAL_SMOOTHING.get(name, 0.0) if asked is None else asked
-    if name == "next-token":
-        return NextToken(smoothing)
-    return MaskedTokens(smoothing) if name == "masked-tokens" else SequenceToSequence(smoothing)
-
-
-@dataclass(frozen=True)
-class NextToken:
-    """A decoder's: the token that follows each."""
-
-    label_smoothing: float = 0.0
-    widths_vary: bool = False
-    unit: str = "tokens"
-
-    def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
-        return hidden(batch.ids, documents=batch.documents), batch.targets
-
-    def check(self, batches: Sequence[Batch]) -> None:
-        """Any part of a row's tokens may be targets."""
-
-
-@dataclass(frozen=True)
-class MaskedTokens:
-    """An encoder's: the tokens that were masked, and no others: the head is computed for them alone."""
-
-    label_smoothing: float = 0.0
-    widths_vary: bool = True
-    unit: str = "targets"
-
-    def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
-        vectors = hidden(batch.ids, padding=batch.padding, documents=batch.documents)
-        states, targets = _at_targets(vectors, batch.targets)
-        return model.transformed(states), targets
-
-    def check(self, batches: Sequence[Batch]) -> None:
-        targets = sum(batch.target_count for batch in batches)
-        real = sum(batch.ids.numel() if batch.padding is None else int(batch.padding.sum()) for batch in batches)
-        if real == 0:
-            raise TrainingError("every token of the batch is padding, so there is no text; check the padding mask")
-        if targets > MOST_MASKED * real:
-            raise TrainingError(
-                f"{targets} of {real} tokens are masked, so nothing is left to guess them from; mask fewer (BERT: 15 %)"
-            )
-        shown = sum(int((batch.ids == batch.targets).sum()) for batch in batches)
-        if targets >= ENOUGH and shown == targets:
-            raise TrainingError(
-                f"all {targets} tokens that are to be guessed stand in the input as they are: the mask hides nothing. "
-                "Check how the batches are masked"
-            )
-
-
-@dataclass(frozen=True)
-class SequenceToSequence:
-    """An encoder-decoder's: each token of the target, from the source and the tokens before it."""
-
-    label_smoothing: float = 0.0
-    widths_vary: bool = True
-    unit: str = "targets"
-
-    def states(self, model: Any, hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
-        # Padding stands after a target, where nothing that counts looks: the decoder needs no mask for it.
-        vectors = hidden(batch.ids, source=batch.source, source_padding=batch.source_padding)
-        return _at_targets(vectors, batch.targets)
-
-    def check(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            if batch.source is None:
-                raise TrainingError("the batch has no source, which an encoder-decoder reads; give it pairs or spans")
-            if batch.source_padding is not None and not batch.source_padding.any(dim=1).all():
-                raise TrainingError(
-                    "a source of the batch is padding alone; check the padding mask (True: a real token)"
-                )
-        targets = sum(batch.target_count for batch in batches)
-        shown = sum(int((batch.ids == batch.targets).sum()) for batch in batches)
-        if targets >= ENOUGH and shown == targets:
-            raise TrainingError(
-                f"the decoder reads each of the {targets} tokens that it is to predict at the very place where it is "
-                "to predict it: the target must stand one place later in its input"
-            )
-
-
-def _at_targets(vectors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors (B, T, width) where there is a target, and the targets: (n, width) and (n,).
-
-    Beyond `ROUND` they are filled up to a multiple of it with targets that count nothing: were there another number in
-    each step, memory would be cut into ever more pieces that fit none (docs/experiments.md).
-    """
-    flat = targets.flatten()
-    places = (flat != IGNORED).nonzero().squeeze(1)
-    wanted = flat[places]
-    more = -len(places) % ROUND if len(places) > ROUND else 0
-    if more:
-        places = torch.cat((places, places.new_zeros(more)))
-        wanted = torch.cat((wanted, wanted.new_full((more,), IGNORED)))
-    return vectors.flatten(0, 1).index_select(0, places), wanted
+    if smoothing and name in UNSMOOTHED:
+        raise ConfigError(f"training.label_smoothing is {smoothing}, but the objective {name} knows none; leave it out")
+    if name in ("classes", "token-classes"):
+        make = Classes if name == "classes" else TokenClasses
+        return make(labels=config.labels, label_smoothing=smoothing)
+    if name == "extractive":
+        return Extractive()
+    if name == "preferences":
+        return Preferences(beta=settings.preference_beta, label_smoothing=smoothing)
+    makes: dict[str, type[Tokens]] = {"next-token": NextToken, "answers": Answers, "masked-tokens": MaskedTokens}
+    return makes.get(name, SequenceToSequence)(smoothing)

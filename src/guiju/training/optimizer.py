@@ -1,22 +1,17 @@
-"""AdamW (arXiv:1711.05101) with its two groups, and its memory as named tensors."""
+"""AdamW (arXiv:1711.05101) with its groups, and its memory as named tensors."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
-from guiju.errors import TrainingError
+import torch
+from torch import Tensor
+
+from guiju.model import AnyModel
+from guiju.training.selection import rate_shares, trainable
 from guiju.training.settings import TrainingSettings
 
 MEMORY = ("exp_avg", "exp_avg_sq", "step")
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that move, by name; a tied weight stands once."""
-    found = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if not found:
-        raise TrainingError("no weight of the model is trainable, so training would do nothing; unfreeze some")
-    return found
 
 
 def is_decayed(name: str, parameter: Tensor) -> bool:
@@ -28,19 +23,30 @@ def is_decayed(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and "embedding" not in name
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW over the trainable weights, in one fused kernel."""
+def make_optimizer(model: AnyModel, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW over the trainable weights, in one fused kernel a group: decayed or not, and for each share of the rate."""
     weights = trainable(model)
-    decayed = [parameter for name, parameter in weights.items() if is_decayed(name, parameter)]
-    others = [parameter for name, parameter in weights.items() if not is_decayed(name, parameter)]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    shares = rate_shares(list(weights), model.config, settings.layer_rate_decay)
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for decays in (True, False):
+        for name, parameter in weights.items():
+            if is_decayed(name, parameter) == decays:
+                decay = settings.weight_decay if decays else 0.0
+                group = groups.setdefault(
+                    (decays, shares[name]), {"params": [], "weight_decay": decay, "rate_share": shares[name]}
+                )
+                group["params"].append(parameter)
     betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], settings.learning_rate, betas=betas, fused=True
-    )
+    return torch.optim.AdamW(list(groups.values()), settings.learning_rate, betas=betas, fused=True)
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next update: each group has its share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate_share"]
+
+
+def optimizer_tensors(model: AnyModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's memory as "exp_avg.NAME" and so on; empty before the first update."""
     return {
         f"{part}.{name}": optimizer.state[parameter][part]
@@ -50,7 +56,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     }
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(model: AnyModel, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave. The copies are new tensors, aligned as torch aligns its own."""
     for name, parameter in trainable(model).items():
         if f"step.{name}" in tensors:

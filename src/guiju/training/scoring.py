@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from guiju.errors import DataError
+from guiju.errors import ConfigError, DataError
 from guiju.model import AnyModel
 from guiju.tokens import IGNORED, Batch, Examples, fixed_batches
 from guiju.training.objectives import Objective
+from guiju.training.token_objectives import Tokens
 
 SEED = 20251201
 """What is hidden from a model in evaluations hangs on this, never on the seed of its training."""
@@ -87,7 +88,10 @@ def score_targets(
         bytes_per_token: by id, UTF-8 bytes; a target of 0 bytes is left out.
     Raises:
         DataError: no target stands for text.
+        ConfigError: the objective learns no tokens.
     """
+    if not isinstance(objective, Tokens):
+        raise ConfigError("what is learned here are no tokens, so they cannot be scored; take the task's own measures")
     device = model.embedding.weight.device
     sizes = torch.tensor(bytes_per_token, device=device)
     chunk = max(1, CHUNK_BYTES // (4 * model.config.vocab_size))

@@ -4,22 +4,52 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from guiju.errors import ConfigError
+
+ObjectiveName = Literal[
+    "auto",
+    "next-token",
+    "masked-tokens",
+    "spans",
+    "pairs",
+    "answers",
+    "preferences",
+    "classes",
+    "token-classes",
+    "extractive",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """One run of training."""
 
-    objective: Literal["auto", "next-token", "masked-tokens", "spans", "pairs"] = "auto"
+    objective: ObjectiveName = "auto"
     """What is to be learned: "next-token" (a decoder), "masked-tokens" (an encoder), "spans" cut out of plain text, or
-    "pairs" of a source and a target (an encoder-decoder). "auto" is the first of these that the model's shape can."""
+    "pairs" of a source and a target (an encoder-decoder). To tune: "answers" and "preferences" (a decoder), or what a
+    head beside the vocabulary says: "classes", "token-classes", "extractive". "auto" is the first of these that the
+    model's shape and head can."""
 
     label_smoothing: float | None = None
     """Share of the model's belief that is to be spread evenly over all tokens; by default 0.1 for an encoder-decoder
-    (arXiv:1706.03762), else 0. The training log holds the smoothed loss; evaluations never smooth."""
+    (arXiv:1706.03762), else 0. The training log holds the smoothed loss; evaluations never smooth. With "preferences":
+    the share of them that are held to be wrong."""
+
+    preference_beta: float = 0.1
+    """With "preferences": how firmly the model is held to what it was before (arXiv:2305.18290)."""
+
+    train: tuple[str, ...] = ()
+    """Patterns of the names of weights that move, such as "layers.11.*" or "*norm*"; empty is all. What a model keeps
+    frozen of itself, as under LoRA, stays so."""
+
+    freeze: tuple[str, ...] = ()
+    """Patterns of the names of weights that do not move."""
+
+    layer_rate_decay: float = 1.0
+    """The learning rate of each layer as a share of that of the layer above it; the head has the whole rate, and
+    embeddings the smallest (arXiv:1801.06146)."""
 
     steps: int = 300
     """Updates of the weights."""
@@ -90,7 +120,7 @@ class TrainingSettings:
             self._require(name, getattr(self, name) >= 1, "it counts something, so 1 or more")
         for name in ("warmup_steps", "evaluate_every", "checkpoint_every", "max_skipped", "weight_decay"):
             self._require(name, getattr(self, name) >= 0, "it cannot be negative")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "clip_norm", "preference_beta"):
             value = getattr(self, name)
             self._require(
                 name, value > 0 and math.isfinite(value), "it must be more than 0, or nothing would be learned"
@@ -101,11 +131,18 @@ class TrainingSettings:
             self._require(name, 0 <= getattr(self, name) <= 1, "it is a share, from 0 to 1")
         if self.label_smoothing is not None:
             self._require("label_smoothing", 0 <= self.label_smoothing < 1, "it is a share, at least 0 and less than 1")
+            wrong = self.objective == "preferences" and self.label_smoothing >= 0.5
+            self._require("label_smoothing", not wrong, "with half of the preferences held to be wrong none is left")
+        self._require("layer_rate_decay", 0 < self.layer_rate_decay <= 1, "it is a share, more than 0 and at most 1")
+        for name in ("train", "freeze"):
+            patterns = getattr(self, name)
+            fine = isinstance(patterns, tuple) and all(isinstance(pattern, str) and pattern for pattern in patterns)
+            self._require(name, fine, "it is a list of patterns of names, such as layers.0.*")
         self._require(
             "warmup_steps", self.warmup_steps < self.steps, f"it must be less than steps, which is {self.steps}"
         )
         for name, choices in (
-            ("objective", ("auto", "next-token", "masked-tokens", "spans", "pairs")),
+            ("objective", get_args(ObjectiveName)),
             ("schedule", ("cosine", "wsd")),
             ("dtype", ("auto", "float32", "bfloat16")),
         ):

@@ -17,6 +17,7 @@ from guiju.model.families.border import (
     Tensors,
     activation_name,
     for_layers,
+    label_fields,
     linear,
 )
 from guiju.model.presets import bert_config
@@ -129,8 +130,6 @@ def _with_pooler(config: ModelConfig, held: Held) -> ModelConfig:
 
 
 def _write(config: ModelConfig, own: Callable[[ModelConfig], dict[str, object]]) -> dict[str, object]:
-    names = {str(index): label for index, label in enumerate(config.labels)}
-    labels = {"id2label": names, "label2id": {label: int(index) for index, label in names.items()}} if names else {}
     return {
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context + config.position_offset,
@@ -144,7 +143,7 @@ def _write(config: ModelConfig, own: Callable[[ModelConfig], dict[str, object]])
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "tie_word_embeddings": True,
-        **labels,
+        **label_fields(config),
         **own(config),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -209,6 +209,30 @@ def linear(theirs: str, *ours: str, bias: bool, form: Literal["same", "transpose
     if bias:
         borders.append(Border(f"{theirs}.bias", tuple(f"{name}.bias" for name in ours)))
     return tuple(borders)
+
+
+OTHER_HEADS = r"score\.weight"
+"""Pattern of a head of classes in the folder of a decoder that is read without it."""
+
+
+def decoder_head(config: ModelConfig) -> tuple[Border, ...]:
+    """A decoder's: a vocabulary's that is not tied, or that of classes."""
+    if config.head == "classes":
+        return (Border("score.weight", ("to_labels.weight",)),)
+    return () if config.tied else (Border("lm_head.weight", ("to_logits.weight",)),)
+
+
+def with_decoder_head(config: ModelConfig, given: Fields, head: Head) -> ModelConfig:
+    """The shape with the head that the folder's class has."""
+    return replace(config, head=head, tied=False, labels=given.labels(2)) if head == "classes" else config
+
+
+def label_fields(config: ModelConfig) -> dict[str, object]:
+    """id2label and label2id, where the head has labels."""
+    if not config.labels:
+        return {}
+    names = {str(index): label for index, label in enumerate(config.labels)}
+    return {"id2label": names, "label2id": {label: int(index) for index, label in names.items()}}
 
 
 def for_layers(count: int, *borders: tuple[Border, ...]) -> tuple[Border, ...]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from guiju.model.config import Head, ModelConfig
 from guiju.model.families.border import (
     DECODER_ONLY,
+    OTHER_HEADS,
     Border,
     Family,
     Fields,
     Tensors,
     activation_name,
+    decoder_head,
     for_layers,
+    label_fields,
     linear,
+    with_decoder_head,
 )
 from guiju.model.presets import gpt2_config
 
@@ -43,7 +47,7 @@ def _tensors(config: ModelConfig) -> Tensors:
             *layers,
             *linear("ln_f", "final_norm", bias=True),
         ),
-        head=() if config.tied else (Border("lm_head.weight", ("to_logits.weight",)),),
+        head=decoder_head(config),
         copies={"lm_head.weight": "wte.weight"} if config.tied else {},
     )
 
@@ -51,7 +55,7 @@ def _tensors(config: ModelConfig) -> Tensors:
 # Dropout steers training alone, so a model read from a folder has none: a recipe says how it is trained on.
 def _read(given: Fields, head: Head) -> ModelConfig:
     width = given.whole("n_embd", 768)
-    return gpt2_config(
+    config = gpt2_config(
         vocab_size=given.whole("vocab_size", 50257),
         context=given.whole("n_positions", 1024),
         width=width,
@@ -62,6 +66,7 @@ def _read(given: Fields, head: Head) -> ModelConfig:
         tied=given.flag("tie_word_embeddings", True),
         norm_epsilon=given.number("layer_norm_epsilon", 1e-5),
     )
+    return with_decoder_head(config, given, head)
 
 
 def _write(config: ModelConfig) -> dict[str, object]:
@@ -78,6 +83,7 @@ def _write(config: ModelConfig) -> dict[str, object]:
         "resid_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
+        **label_fields(config),
     }
 
 
@@ -91,7 +97,11 @@ def _also_required(config: ModelConfig) -> str | None:
 
 GPT2 = Family(
     model_type="gpt2",
-    heads={"GPT2LMHeadModel": "vocabulary", "GPT2Model": "vocabulary"},
+    heads={
+        "GPT2LMHeadModel": "vocabulary",
+        "GPT2Model": "vocabulary",
+        "GPT2ForSequenceClassification": "classes",
+    },
     default="GPT2LMHeadModel",
     prefix="transformer.",
     fixed={
@@ -105,11 +115,12 @@ GPT2 = Family(
         "norm": ("layer",),
         "activation": ("gelu_tanh", "gelu", "relu", "silu"),
         "bias": (True,),
+        "head": ("vocabulary", "classes"),
     },
-    free=frozenset({"kv_heads", "head_width", "tied", "norm_epsilon"}),
+    free=frozenset({"kv_heads", "head_width", "tied", "norm_epsilon", "labels"}),
     also_required=_also_required,
     read=_read,
     write=_write,
     tensors=_tensors,
-    left_out=r"h\.\d+\.attn\.(masked_)?bias",
+    left_out=rf"h\.\d+\.attn\.(masked_)?bias|{OTHER_HEADS}",
 )

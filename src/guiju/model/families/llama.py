@@ -10,7 +10,19 @@ from typing import Any
 
 from guiju.errors import ModelError
 from guiju.model.config import Head, ModelConfig, RotaryScaling
-from guiju.model.families.border import DECODER_ONLY, Border, Family, Fields, Tensors, for_layers, linear
+from guiju.model.families.border import (
+    DECODER_ONLY,
+    OTHER_HEADS,
+    Border,
+    Family,
+    Fields,
+    Tensors,
+    decoder_head,
+    for_layers,
+    label_fields,
+    linear,
+    with_decoder_head,
+)
 from guiju.model.presets import llama_config
 
 _ATTENTION = "layers.{}.attention"
@@ -52,7 +64,7 @@ def _tensors(config: ModelConfig, fused: bool = False) -> Tensors:
             *layers,
             *linear("norm", "final_norm", bias=False),
         ),
-        head=() if config.tied else (Border("lm_head.weight", ("to_logits.weight",)),),
+        head=decoder_head(config),
         copies={"lm_head.weight": "embed_tokens.weight"} if config.tied else {},
     )
 
@@ -75,7 +87,7 @@ def _read(given: Fields, head: Head, defaults: _Defaults, own: Callable[[Fields,
     width, heads = given.whole("hidden_size", defaults.hidden_size), given.whole("num_attention_heads", 32)
     layers = given.whole("num_hidden_layers", 32)
     plain_width = max(1, width // heads)
-    return llama_config(
+    config = llama_config(
         vocab_size=given.whole("vocab_size", defaults.vocab_size),
         context=given.whole("max_position_embeddings", defaults.max_position_embeddings),
         width=width,
@@ -89,6 +101,7 @@ def _read(given: Fields, head: Head, defaults: _Defaults, own: Callable[[Fields,
         **rotary_fields(given),
         **own(given, layers),
     )
+    return with_decoder_head(config, given, head)
 
 
 def _window(default: int | None) -> Callable[[Fields, int], dict[str, Any]]:
@@ -231,6 +244,7 @@ def _write(config: ModelConfig, own: Callable[[ModelConfig], dict[str, object]])
         **older,
         "rope_parameters": parameters,
         "attention_dropout": config.dropout,
+        **label_fields(config),
         **own(config),
     }
 
@@ -262,7 +276,11 @@ def _family(
     left = {theirs: values for theirs, values in DECODER_ONLY.items() if theirs not in reads}
     return Family(
         model_type=model_type,
-        heads={f"{name}ForCausalLM": "vocabulary", f"{name}Model": "vocabulary"},
+        heads={
+            f"{name}ForCausalLM": "vocabulary",
+            f"{name}Model": "vocabulary",
+            f"{name}ForSequenceClassification": "classes",
+        },
         default=f"{name}ForCausalLM",
         prefix="model.",
         fixed={**left, "hidden_act": ("silu", "swish"), **(fixed or {})},
@@ -271,13 +289,14 @@ def _family(
             "norm": ("rms",),
             "activation": ("swiglu",),
             "bias": (False,),
+            "head": ("vocabulary", "classes"),
             **(required or {}),
         },
-        free=frozenset({"kv_heads", "head_width", "tied", "norm_epsilon", "rotary_base", *free}),
+        free=frozenset({"kv_heads", "head_width", "tied", "norm_epsilon", "rotary_base", "labels", *free}),
         read=partial(_read, defaults=defaults, own=own),
         write=partial(_write, own=write),
         tensors=partial(_tensors, fused=fused),
-        left_out=r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",
+        left_out=rf"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq|{OTHER_HEADS}",
     )
 
 
