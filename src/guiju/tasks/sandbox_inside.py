@@ -54,5 +54,5 @@ def main() -> None:
     os.write(job["begun"], BEGUN)
     os.close(job["begun"])
     module = new_module("__main__")
-    module.__dict__["__builtins__"] = __builtins__
-    exec(compile(job["source"], "program.py", "exec"), module.__dict__)  # noqa: S102 -- this is what the walls are for
+    code = compile(job["source"], "program.py", "exec", dont_inherit=True)
+    exec(code, module.__dict__)  # noqa: S102 -- this is what the walls are for
