@@ -20,8 +20,9 @@ from typing import Any, Literal, cast, get_args
 
 from guiju.errors import DataError
 from guiju.tasks.records import CodeProblem
-from guiju.tasks.sandbox import Limits, Pipe, collect, not_begun, require_sandbox, start
+from guiju.tasks.sandbox import require_sandbox
 from guiju.tasks.sandbox_inside import BEGUN
+from guiju.tasks.sandbox_process import Limits, Pipe, collect, not_begun, start
 
 Status = Literal["passed", "wrong", "raised", "timeout", "crashed", "unjudged"]
 _SOLUTION = ("sandbox_inside", "code_wire", "code_solution")
@@ -90,7 +91,7 @@ def check_solution(problem: CodeProblem, completion: str, limits: Limits = LIMIT
             pipe.close_read()
             pipe.close_write()
         verdict.close_write()
-        how, told = collect({"verdict": verdict.read}, judge.running.deadline, _LONGEST_VERDICT)
+        how, told = collect({"verdict": verdict.read}, judge.running, _LONGEST_VERDICT)
         begun, _, said = told["verdict"].partition(b"\n")
         if begun + b"\n" != BEGUN and how != "timeout":
             raise not_begun(judge.said())

@@ -31,6 +31,10 @@ class SolutionError(Exception):
 class Stand:
     """An object of the solution, by its number."""
 
+    _solution: Solution
+    _number: int
+    _material: bool
+
     def __init__(self, solution: Solution, number: int, material: bool) -> None:
         self.__dict__.update(_solution=solution, _number=number, _material=material)
 
@@ -60,7 +64,7 @@ class Stand:
     def _refuse(self, *_: object) -> NoReturn:
         self._solution.stop("wrong", "it answered with an object of its own where the tests want a value")
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __len__ = __contains__ = __hash__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __contains__ = __hash__ = _refuse
 
 
 class Solution:

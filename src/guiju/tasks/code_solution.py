@@ -46,10 +46,10 @@ class _Solution:
 
     def _do(self, request: Mapping[str, Any]) -> Any:
         arguments = decode(request["with"], self._find)
-        target = arguments[0] if request["do"] != "global" else None
+        target: Any = arguments[0]
         match request["do"]:
             case "global":
-                return getattr(self.module, arguments[0])
+                return getattr(self.module, target)
             case "call":
                 return target(*arguments[1], **arguments[2])
             case "get":

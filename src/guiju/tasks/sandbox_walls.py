@@ -73,13 +73,16 @@ def find_bubblewrap() -> str:
     return found
 
 
-def command(modules: Sequence[str], arguments: Sequence[str], *, filter_handle: int, scratch_bytes: int) -> list[str]:
+def command(
+    modules: Sequence[str], arguments: Sequence[str], *, filter_handle: int, info_handle: int, scratch_bytes: int
+) -> list[str]:
     """The command line that runs Python within the walls.
 
     Args:
         modules: names of files of this room that the program may import; the last one's `main` is called.
         arguments: for it.
         filter_handle: a file that holds the filter of calls.
+        info_handle: a pipe where bubblewrap tells the number of its first process inside.
         scratch_bytes: the room in /tmp; with 0 there is nothing that can be written.
     """
     words = [find_bubblewrap(), *(f"--unshare-{name}" for name in NAMESPACES)]
@@ -94,7 +97,7 @@ def command(modules: Sequence[str], arguments: Sequence[str], *, filter_handle: 
     if scratch_bytes:
         words += ["--size", str(scratch_bytes), "--tmpfs", "/tmp"]  # noqa: S108
     words += ["--remount-ro", "/", "--chdir", "/tmp" if scratch_bytes else "/"]  # noqa: S108
-    words += ["--seccomp", str(filter_handle), "--", f"{_PYTHON}/bin/python3"]
+    words += ["--seccomp", str(filter_handle), "--info-fd", str(info_handle), "--", f"{_PYTHON}/bin/python3"]
     # No site packages, no compiled files written, no module found in the working folder; text is UTF-8.
     start = f"from guiju.tasks.{modules[-1]} import main; main()"
     return [*words, "-S", "-B", "-P", "-X", "utf8", "-c", start, *arguments]

@@ -1,0 +1,5 @@
+"""Always true."""
+
+
+def solve(*_):
+    return True

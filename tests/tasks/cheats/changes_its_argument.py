@@ -1,0 +1,7 @@
+"""Changes its argument."""
+
+
+def solve(values):
+    if isinstance(values, list):
+        values.clear()
+    return 0

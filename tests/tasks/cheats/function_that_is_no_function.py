@@ -1,0 +1,3 @@
+"""Function that is no function."""
+
+solve = 14

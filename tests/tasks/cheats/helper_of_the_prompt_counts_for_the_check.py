@@ -1,0 +1,9 @@
+"""Helper of the prompt counts for the check."""
+
+
+def encode(text):
+    return ""
+
+
+def solve(text):
+    return ""

@@ -1,0 +1,5 @@
+"""Huge number."""
+
+
+def solve(*_):
+    return 1 << 40_000_000

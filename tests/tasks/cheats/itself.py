@@ -1,0 +1,5 @@
+"""Itself."""
+
+
+def solve(*_):
+    return solve

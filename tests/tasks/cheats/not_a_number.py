@@ -1,0 +1,5 @@
+"""Not a number."""
+
+
+def solve(*_):
+    return float("nan")

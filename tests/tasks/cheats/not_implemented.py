@@ -1,0 +1,5 @@
+"""Not implemented."""
+
+
+def solve(*_):
+    return NotImplemented

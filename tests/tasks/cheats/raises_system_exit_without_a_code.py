@@ -1,0 +1,5 @@
+"""Raises system exit without a code."""
+
+
+def solve(*_):
+    raise SystemExit

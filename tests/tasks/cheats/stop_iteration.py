@@ -1,0 +1,5 @@
+"""Stop iteration."""
+
+
+def solve(*_):
+    raise StopIteration

@@ -1,0 +1,6 @@
+"""Exhaust memory by doubling."""
+
+text = "x"
+while len(text) < 1 << 33:
+    text += text
+print("escaped")

@@ -1,0 +1,3 @@
+"""Exhaust memory by formatting."""
+
+print("escaped", len(format(1, "0999999999d")))

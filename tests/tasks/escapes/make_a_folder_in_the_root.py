@@ -1,0 +1,6 @@
+"""Make a folder in the root."""
+
+import os
+
+os.mkdir("/etc")
+print("escaped")

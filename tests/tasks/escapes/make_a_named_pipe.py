@@ -1,0 +1,6 @@
+"""Make a named pipe."""
+
+import os
+
+os.mkfifo("/tmp/pipe")
+print("escaped")

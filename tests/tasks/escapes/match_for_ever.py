@@ -1,0 +1,5 @@
+"""Match for ever."""
+
+import re
+
+print("escaped", re.match(r"(a|aa)+$", "a" * 60 + "b"))

@@ -1,0 +1,5 @@
+"""Read etc."""
+
+import os
+
+print("escaped", os.listdir("/etc"))

@@ -1,0 +1,3 @@
+"""Read etc shadow."""
+
+print("escaped", open("/etc/shadow").read())

@@ -1,0 +1,7 @@
+"""Read the home of the user."""
+
+import json
+import os
+
+told = json.loads(input())
+print("escaped", os.listdir(told["home"]))

@@ -1,0 +1,6 @@
+"""Read this repository."""
+
+import json
+
+told = json.loads(input())
+print("escaped", open(told["repository"] + "/pyproject.toml").read())

@@ -1,0 +1,13 @@
+"""Recurse for ever."""
+
+import sys
+
+sys.setrecursionlimit(10**9)
+
+
+def again(x):
+    return again(x) + again(x)
+
+
+again(0)
+print("escaped")

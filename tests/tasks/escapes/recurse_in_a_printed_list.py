@@ -1,0 +1,7 @@
+"""Recurse in a printed list."""
+
+value = []
+for _ in range(10**6):
+    value = [value]
+repr(value)
+print("escaped")

@@ -1,0 +1,5 @@
+"""Recurse in the compiler."""
+
+eval("-" * 10**6 + "1")
+eval("(" * 10**5)
+print("escaped")

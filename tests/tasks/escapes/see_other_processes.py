@@ -1,0 +1,5 @@
+"""See other processes."""
+
+import os
+
+print("escaped", os.listdir("/proc"))

@@ -1,0 +1,19 @@
+"""Shared memory of system v."""
+
+import ctypes
+import os
+import platform
+
+library = ctypes.CDLL(None, use_errno=True)
+
+
+def call(number, *values):
+    result = library.syscall(ctypes.c_long(number), *(ctypes.c_long(v) if isinstance(v, int) else v for v in values))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+NUMBER = {"x86_64": 29, "aarch64": 194}[platform.machine()]
+call(NUMBER, 0, 4096, 0o1600)
+print("escaped")

@@ -1,0 +1,7 @@
+"""Use shared memory."""
+
+import os
+
+if os.path.exists("/dev/shm"):
+    open("/dev/shm/planted", "w").write("x")
+    print("escaped")

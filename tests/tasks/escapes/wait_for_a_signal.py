@@ -1,0 +1,5 @@
+"""Wait for a signal."""
+
+import signal
+
+signal.pause()

@@ -1,0 +1,6 @@
+"""Write errors without end."""
+
+import sys
+
+while True:
+    sys.stderr.write("x" * 1000)

@@ -1,0 +1,4 @@
+"""Write to the root."""
+
+open("/planted", "w").write("x")
+print("escaped")
