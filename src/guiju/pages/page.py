@@ -1,8 +1,10 @@
-"""One page in one file: it fetches nothing, runs nothing, speaks two languages, and prints."""
+"""One page in one file: it fetches nothing, runs nothing that was not allowed by name, speaks two languages, prints."""
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 from importlib import resources
 from typing import Literal
 
@@ -13,7 +15,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 """What a browser may do with the page: show it. No script, no connection, no form."""
 
 
-def page(title: Text | str, *body: object, language: Literal["zh", "en"] = "en") -> Html:
+def page(title: Text | str, *body: object, language: Literal["zh", "en"] = "en", script: str = "") -> Html:
     """A whole HTML document around a body.
 
     The switch between Chinese and English is two radio buttons and a style sheet, so that the page needs no script.
@@ -22,12 +24,14 @@ def page(title: Text | str, *body: object, language: Literal["zh", "en"] = "en")
         title: the document's name; both languages stand in the window's title.
         body: markup, or text, which is escaped.
         language: which one shows first.
+        script: a program of ours that the page may run, and no other; it holds no data, and can fetch none.
     """
+    assert "</script" not in script, "a script that ends itself would let text behind it run free"
     plain = title if isinstance(title, str) else title.en if title.en == title.zh else f"{title.en} · {title.zh}"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY + _allowance(script)),
         tag("meta", name="referrer", content="no-referrer"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", plain),
@@ -45,7 +49,18 @@ def page(title: Text | str, *body: object, language: Literal["zh", "en"] = "en")
     chooser = tag("nav", labels, class_="languages")
     sheet = tag("div", chooser, *body, class_="sheet")
     lang = "zh-CN" if language == "zh" else "en"
-    return join(Html("<!DOCTYPE html>\n"), tag("html", head, tag("body", switches, sheet), lang=lang), Html("\n"))
+    return join(
+        Html("<!DOCTYPE html>\n"),
+        tag("html", head, tag("body", switches, sheet, tag("script", Html(script)) if script else None), lang=lang),
+        Html("\n"),
+    )
+
+
+def _allowance(script: str) -> str:
+    """What is added to the policy for one script: its digest, so that a browser runs it and nothing else."""
+    if not script:
+        return ""
+    return f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 @functools.cache
