@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from guiju.errors import ConfigError, DataError
 from guiju.tasks.fields import NAMES, Fields, check_columns, record_of
-from guiju.tasks.records import Labelled, Pair, Record
+from guiju.tasks.records import Labelled, Pair, Question, Record
 from guiju.tasks.rows import Row, aligned_rows, json_rows, jsonl_rows, parquet_rows, table_rows
 
 R = TypeVar("R", bound=Record)
@@ -59,6 +59,23 @@ def read_records(
         yield record_of(kind, fields, row, number)
     if number < 0:
         raise DataError(f"{', '.join(map(str, paths))} holds no row")
+
+
+def read_unanswered(path: str | Path) -> list[Question]:
+    """Questions with their passages, of which the answers need not be known: JSON lines of {"question", "context"}, or
+    any file of questions.
+
+    Raises:
+        DataError, ConfigError: as read_records.
+    """
+    fields = Fields(Question, {})
+    name = Path(path)
+    rows, _ = _rows([name], Question, _format([name], Question, "auto"), {})
+    known = (Row(row.place, {"answers": [], **row.values}) for row in rows)
+    found = [record_of(Question, fields, row, number) for number, row in enumerate(known)]
+    if not found:
+        raise DataError(f"{path} holds no question")
+    return found
 
 
 def _paths(path: str | Path | Sequence[str | Path]) -> list[Path]:

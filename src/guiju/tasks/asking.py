@@ -1,0 +1,344 @@
+"""A model is asked: by the way it can answer, a record at a time as they are finished, long sources in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from guiju.errors import ConfigError, GuijuError, ModelError
+from guiju.tasks.labels import match_head
+from guiju.tasks.programming import AFTER_FUNCTION, Programming
+from guiju.tasks.question_answering import QuestionAnswering, cite
+from guiju.tasks.records import CodeProblem, Labelled, Pair, Question, Record
+from guiju.tasks.samples import Sample, Task
+from guiju.tasks.sentiment import Sentiment
+from guiju.tasks.settings import TaskSettings
+from guiju.tasks.windows import blocks, passages
+
+if TYPE_CHECKING:
+    from guiju.providers import LanguageModel
+
+AT_ONCE = 16
+"""Records that a model of this machine is given together: what a kill can lose."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One prompt of a record: all of it, or a window of its source."""
+
+    record: int
+    prompt: str | list[int]
+    begin: int = 0
+    """Where the window begins in the record's passage."""
+
+
+class Asker:
+    """Puts the records of a task to a model."""
+
+    def __init__(
+        self, task: Task, model: LanguageModel, settings: TaskSettings, language: str, labels: Sequence[str] = ()
+    ) -> None:
+        """
+        Args:
+            labels: the classes of the data, where its records have some.
+        Raises:
+            ModelError: the model can do nothing that the task asks for.
+            DataError: the data has a label that the model's head has not.
+        """
+        self.task, self.model, self.settings, self.language = task, model, settings, language
+        self.labels = list(labels)
+        # Only of a model that is ours through and through it can be said here what fits into it.
+        self.config: Any = getattr(getattr(model, "model", None), "config", None)
+        self.tokenizer: Any = getattr(model, "tokenizer", None)
+        if not hasattr(self.config, "kind") or not hasattr(self.tokenizer, "prefix_ids"):
+            self.config = self.tokenizer = None
+        self.held = ExitStack()
+        self._chat: Any = None
+        self.ask_all = self._way()
+
+    def ask(self, records: Sequence[Record]) -> Iterator[Sample]:
+        """A sample of each record, in order, as soon as it is there.
+
+        Raises:
+            GuijuError: the model failed; what was there before has been given out.
+        """
+        if self.tokenizer is None:  # a remote model keeps its own measure of how many are under way
+            yield from self.ask_all(records)
+            return
+        for start in range(0, len(records), AT_ONCE):
+            yield from self.ask_all(records[start : start + AT_ONCE])
+
+    def close(self) -> None:
+        self.held.close()
+
+    def _way(self) -> Callable[[Sequence[Record]], Iterator[Sample]]:
+        abilities, head = self.model.abilities, getattr(self.config, "head", "vocabulary")
+        labelled = isinstance(self.task, Sentiment)
+        if labelled and "classify" in abilities:
+            self.heads = match_head(self.model.labels, self.labels)
+            return self._classify
+        if isinstance(self.task, QuestionAnswering) and head == "span":
+            return self._point
+        if labelled and "score_continuations" in abilities and self.settings.template != "chat":
+            return self._compare
+        if "generate" not in abilities:
+            raise ModelError(
+                f"{self.model.reference} cannot do {self.task.name}: it can {', '.join(sorted(abilities))}, and "
+                f"the task needs a model that generates text{' or classifies it' if labelled else ''}"
+            )
+        self._open_chat()
+        return self._generate
+
+    # --- one way for each kind of model
+
+    def _classify(self, records: Sequence[Record]) -> Iterator[Sample]:
+        texts = [self.task.source(record) for record in records]
+        room = self.config.context
+        long = [len(self.tokenizer.with_template(self.tokenizer.encode(text))[0]) > room for text in texts]
+        stride = max(1, int(room * (1 - self.settings.overlap))) if self.settings.long_sources == "window" else None
+        asked = [text for text, too_long in zip(texts, long, strict=True) if stride is not None or not too_long]
+        table = iter(self.model.classify(asked, stride=stride) if asked else [])
+        for record, too_long in zip(records, long, strict=True):
+            if stride is None and too_long:
+                yield self._refused(record)
+                continue
+            yield self._labelled(record, dict(zip(self.model.labels, map(float, next(table)), strict=True)))
+
+    def _compare(self, records: Sequence[Record]) -> Iterator[Sample]:
+        """Each label's word behind the prompt: how likely the model finds it, and with that its probability."""
+        assert isinstance(self.task, Sentiment)
+        words = [self.task.continuation(label, self.language) for label in self.labels]
+        longest = max(words, key=len)
+        for record in records:
+            parts = self._parts(record, lambda prompt: self._fits(str(prompt) + longest, 1))
+            if parts is None:
+                yield self._refused(record)
+                continue
+            pairs = [(str(part.prompt), word) for part in parts for word in words]
+            found = [-score.nll_nats for score in self.model.score_continuations(pairs)]
+            table = np.array(found).reshape(len(parts), len(words))
+            shares = np.exp(table - table.max(axis=1, keepdims=True))
+            shares = (shares / shares.sum(axis=1, keepdims=True)).mean(axis=0)
+            yield self._labelled(record, dict(zip(self.labels, map(float, shares), strict=True)))
+
+    def _labelled(self, record: Record, probabilities: Mapping[str, float]) -> Sample:
+        likeliest = max(probabilities, key=lambda name: probabilities[name])
+        return Sample(record, likeliest, details={"probabilities": dict(probabilities)})
+
+    def _point(self, records: Sequence[Record]) -> Iterator[Sample]:
+        """Where the answer begins and ends, by a head over the passage's tokens."""
+        from guiju.tasks.pointing import point_at_answers
+
+        questions = [record for record in records if isinstance(record, Question)]
+        windows = self.settings.long_sources == "window"
+        for question, found in zip(questions, point_at_answers(self.model, questions, windows), strict=True):
+            if found is None:
+                yield self._refused(question)
+                continue
+            text = question.context[found.begin : found.end]
+            details = {"span": [found.begin, found.end], "score": found.score} if text else {"score": found.score}
+            yield Sample(question, text, details=details)
+
+    def _generate(self, records: Sequence[Record]) -> Iterator[Sample]:
+        parts: list[Part] = []
+        refused = set()
+        for number, record in enumerate(records):
+            made = self._parts(record, lambda prompt: self._fits(prompt, self._new_tokens()))
+            if made is None:
+                refused.add(number)
+            parts += [replace(part, record=number) for part in made or []]
+        wanted = [sum(part.record == number for part in parts) for number in range(len(records))]
+        answers: list[list[tuple[Part, list[str]]]] = [[] for _ in records]
+        following = 0
+
+        def finished() -> Iterator[Sample]:
+            nonlocal following
+            while following < len(records) and len(answers[following]) == wanted[following]:
+                record, number = records[following], following
+                following += 1
+                yield self._refused(record) if number in refused else self._joined(record, answers[number])
+
+        stream = self.model.generate_each([part.prompt for part in parts], **self._wishes())  # type: ignore[misc]
+        yield from finished()
+        try:
+            for part, sequences in zip(parts, stream, strict=True):
+                answers[part.record].append((part, [sequence.text for sequence in sequences]))
+                yield from finished()
+        except GuijuError as problem:
+            for number, sequences in sorted(getattr(problem, "finished", {}).items()):
+                answers[parts[number].record].append((parts[number], [sequence.text for sequence in sequences]))
+            for number in range(following, len(records)):
+                if wanted[number] and len(answers[number]) == wanted[number]:
+                    yield self._joined(records[number], answers[number])
+            raise
+
+    # --- prompts
+
+    def _parts(self, record: Record, fits: Callable[[Any], bool]) -> list[Part] | None:
+        """The prompts of a record; None where its source is too long, and is to be refused for that."""
+        whole = self._prompt(record)
+        if fits(whole):
+            return [Part(0, whole)]
+        if self.settings.long_sources == "refuse" or isinstance(record, CodeProblem):
+            return None
+        if isinstance(record, Question):
+            found = passages(
+                record.context, lambda text: fits(self._prompt(replace(record, context=text))), self.settings.overlap
+            )
+            return [Part(0, self._prompt(replace(record, context=text)), begin) for begin, text in found] or None
+        if isinstance(record, Pair):
+            cut = blocks(record.source, lambda text: fits(self._prompt(replace(record, source=text))))
+            return [Part(0, self._prompt(replace(record, source=text))) for text in cut] or None
+        if isinstance(record, Labelled):
+            cut = blocks(record.text, lambda text: fits(self._prompt(replace(record, text=text))))
+            return [Part(0, self._prompt(replace(record, text=text))) for text in cut] or None
+        return None
+
+    def _prompt(self, record: Record) -> str | list[int]:
+        """What the model reads: its own form of a source beside an encoder, a message in a chat, or plain text."""
+        if self.settings.prompt is not None:
+            text = filled(self.settings.prompt, record)
+        elif not self.model.continues and self.tokenizer is not None:
+            return self.task.source(record)
+        elif isinstance(self.task, Programming) and isinstance(record, CodeProblem) and self._answers:
+            text = self.task.chat_prompt(record, self.language)
+        else:
+            text = self.task.prompt(record, self.language)
+        if self._chat is None:
+            return text
+        from guiju.tokens import Turn
+
+        ids: list[int] = self._chat.prompt([Turn("user", text)], record.place)
+        return ids
+
+    @property
+    def _answers(self) -> bool:
+        """Whether it answers rather than goes on with a text."""
+        return self._chat is not None or not self.model.continues
+
+    def _open_chat(self) -> None:
+        wish = self.settings.template
+        if wish == "none" or self.tokenizer is None or not self.model.continues:
+            return
+        if wish == "chat" or self.tokenizer.chat_template is not None:
+            from guiju.tokens import Chat, choose_template
+
+            self._chat = self.held.enter_context(Chat(choose_template("auto", self.tokenizer), self.tokenizer))
+
+    def _fits(self, prompt: str | list[int], new_tokens: int) -> bool:
+        if self.config is None:
+            return True  # only its server knows what a remote model reads
+        if self.config.kind != "decoder":
+            if self.config.positions == "relative":
+                return True
+            outside = [*self.tokenizer.prefix_ids, *self.tokenizer.suffix_ids]
+            return len(self.tokenizer.encode(prompt)) + len(outside) <= int(self.config.context)
+        ids = prompt if isinstance(prompt, list) else [*self.tokenizer.prefix_ids, *self.tokenizer.encode(prompt)]
+        return len(ids) + new_tokens <= int(self.config.context) + 1
+
+    def _new_tokens(self) -> int:
+        """Of an answer: as many as are wished for, or as the task has, but no more than half of a context."""
+        if self.settings.new_tokens is not None:
+            return self.settings.new_tokens
+        return self.task.new_tokens if self.config is None else min(self.task.new_tokens, self.config.context // 2)
+
+    def _wishes(self) -> dict[str, Any]:
+        wishes: dict[str, Any] = {"max_new_tokens": self._new_tokens()}
+        if self.settings.tries > 1 and isinstance(self.task, Programming):
+            wishes |= {"num_return_sequences": self.settings.tries, "seed": self.settings.seed}
+            wishes |= {"temperature": self.settings.temperature, "top_p": 0.95}
+        elif self.settings.num_beams > 1:
+            wishes["num_beams"] = self.settings.num_beams
+        else:
+            wishes["greedy"] = True
+        if not self._answers and self.model.continues:
+            wishes["stop"] = AFTER_FUNCTION if isinstance(self.task, Programming) else ("\n\n",)
+        return {"settings": None, **wishes}
+
+    # --- answers
+
+    def _joined(self, record: Record, answers: Sequence[tuple[Part, list[str]]]) -> Sample:
+        texts = [text for _, texts in answers for text in texts]
+        read = [self.task.read(text, record) for text in texts]
+        details: dict[str, Any] = {"text": texts[0] if len(texts) == 1 else texts}
+        if isinstance(record, CodeProblem):
+            prediction = next((one for one in read if one is not None), None)
+            details["tries"] = [one or "" for one in read]
+        elif isinstance(record, Question):
+            prediction, details = _best_answer(record, [part for part, _ in answers], read, details)
+        elif isinstance(record, Pair):
+            kept = [one for one in read if one]
+            prediction = ("" if self.language == "zh" else " ").join(kept) if len(kept) == len(read) else None
+        else:
+            prediction = read[0]
+        if prediction is None:
+            return Sample(record, None, "unanswered", {**details, "why": "the model said nothing that is an answer"})
+        return Sample(record, prediction, details=details)
+
+    def _refused(self, record: Record) -> Sample:
+        room = getattr(self.config, "context", 0)
+        why = f"its source is longer than the model's context of {room} tokens"
+        return Sample(record, None, "refused", {"why": why})
+
+
+def _best_answer(
+    record: Question, parts: Sequence[Part], read: Sequence[str | None], details: dict[str, Any]
+) -> tuple[str | None, dict[str, Any]]:
+    """Of several windows' answers the first that stands in its passage, else the first of all, else that there is
+    none; and where it stands."""
+    order = sorted(range(len(read)), key=lambda place: (_worth(read[place], record), place))
+    best = read[order[0]] if order else None
+    if best:
+        place = cite(best, record, parts[order[0]].begin)
+        if place is not None:
+            details = {**details, "span": list(place)}
+    return best, details
+
+
+def _worth(answer: str | None, record: Question) -> int:
+    if answer is None:
+        return 3
+    return 2 if answer == "" else 0 if cite(answer, record) else 1
+
+
+def filled(prompt: str, record: Record) -> str:
+    """A user's prompt with a record's fields in it. What else stands in braces is refused.
+
+    Raises:
+        ConfigError: it names a field that the record has not.
+    """
+    fields = {name: value for name, value in asdict(record).items() if isinstance(value, str)}
+    try:
+        return prompt.format_map(_Known(fields))
+    except (KeyError, ValueError, IndexError, AttributeError) as problem:
+        raise ConfigError(
+            f"prompt {prompt!r} cannot be filled in ({problem}); in braces may stand {', '.join(sorted(fields))}; a "
+            "brace itself is written twice"
+        ) from None
+
+
+class _Known(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        raise KeyError(f"there is no field {key}")
+
+
+def ask(
+    task: Task, model: LanguageModel, records: Sequence[Record], settings: TaskSettings, labels: Sequence[str] = ()
+) -> Iterator[Sample]:
+    """A model's answers to records of which nobody knows the right ones.
+
+    Args:
+        settings: its language says in which one the model is asked; "auto" is for sets that are measured.
+        labels: the classes to choose from; a model's own, or else positive and negative, where there are none.
+    """
+    if isinstance(task, Sentiment) and not labels:
+        labels = model.labels or ("negative", "positive")
+    asker = Asker(task, model, settings, settings.language, labels)
+    try:
+        yield from asker.ask(records)
+    finally:
+        asker.close()

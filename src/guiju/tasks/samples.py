@@ -1,0 +1,72 @@
+"""A sample: a record, what was answered, and what it scored. And the contract of a task, which makes scores of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from guiju.tasks.estimates import Statistic
+from guiju.tasks.records import Record
+
+Status = Literal["answered", "unanswered", "refused"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A record and what came of asking it."""
+
+    record: Record
+    prediction: str | None
+    """What the answer says, taken out of the text; None where there is none, which counts as wrong."""
+
+    status: Status = "answered"
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What more is known: the prompt, the text as it came, probabilities, the verdict of a program's tests, or why
+    there is no answer."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a set of samples scores."""
+
+    metrics: Mapping[str, Statistic]
+    marks: Sequence[Mapping[str, float]]
+    """Of each sample, for the table: what it scored by itself, 0 to 1 where 1 is right."""
+
+    baselines: Mapping[str, Mapping[str, Statistic]] = field(default_factory=dict)
+    """The same metrics of simple ways, so that a score means something."""
+
+    groups: Mapping[str, Mapping[str, Statistic]] = field(default_factory=dict)
+    """Group, such as "product: books", to its metrics."""
+
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    """By which version and options of a scorer a metric was computed."""
+
+
+class Task(Protocol):
+    """One of the applications: how a model is asked, how its answer is read, how answers are scored."""
+
+    name: str
+    kind: type[Record]
+    main: str
+    """The metric that stands for the task in a table."""
+
+    new_tokens: int
+    """Of an answer at most, where nothing else is said."""
+
+    def prompt(self, record: Any, language: str) -> str:
+        """What a model that goes on with text is asked. The whole of it must fit beside the answer."""
+        ...
+
+    def source(self, record: Any) -> str:
+        """What a model with an encoder reads."""
+        ...
+
+    def read(self, text: str, record: Any) -> str | None:
+        """The answer that a continuation holds; None where it holds none."""
+        ...
+
+    def score(self, samples: Sequence[Sample], language: str, **given: Any) -> Scores:
+        """All metrics of a set."""
+        ...
