@@ -4,6 +4,7 @@ from guiju.corpus.building import CorpusReport, build_corpus
 from guiju.corpus.contamination import NgramIndex, Overlap
 from guiju.corpus.controls import masking_controls
 from guiju.corpus.inspection import Judgement, read_verdicts
+from guiju.corpus.overlap import Likeness, TextIndex
 from guiju.corpus.personal_data import KINDS, Span, find_personal_data, mask_personal_data
 from guiju.corpus.settings import (
     CleaningSettings,
@@ -24,12 +25,14 @@ __all__ = [
     "DuplicateSettings",
     "InspectionSettings",
     "Judgement",
+    "Likeness",
     "NgramIndex",
     "Overlap",
     "ShownDocument",
     "SourceSettings",
     "Span",
     "SplitSettings",
+    "TextIndex",
     "build_corpus",
     "find_personal_data",
     "input_files",
