@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from guiju.tokens.answers import AnswerExamples, LearnedRow
     from guiju.tokens.batches import IGNORED, Batch, PackedBatches, read_rows, row_count
     from guiju.tokens.bucketed import BatchSize, BucketedBatches, Examples, fixed_batches
+    from guiju.tokens.chat import Chat, ChatTemplate, Turn, choose_template
     from guiju.tokens.extractive import ExtractiveExamples, FoundSpan, SpanRow, Windows, best_spans, span_row
     from guiju.tokens.labelled import (
         ClassWeights,
@@ -35,6 +36,7 @@ _HOMES = {
     "answers": ("AnswerExamples", "LearnedRow"),
     "batches": ("IGNORED", "Batch", "PackedBatches", "read_rows", "row_count"),
     "bucketed": ("BatchSize", "BucketedBatches", "Examples", "fixed_batches"),
+    "chat": ("Chat", "ChatTemplate", "Turn", "choose_template"),
     "extractive": ("ExtractiveExamples", "FoundSpan", "SpanRow", "Windows", "best_spans", "span_row"),
     "labelled": ("ClassWeights", "LabelledExamples", "LabelledRow", "TokenLabelledExamples", "TokenLabelledRow"),
     "llama2c": ("Llama2cTokenizer",),
@@ -59,6 +61,8 @@ __all__ = [
     "Batch",
     "BatchSize",
     "BucketedBatches",
+    "Chat",
+    "ChatTemplate",
     "ClassWeights",
     "Examples",
     "ExtractiveExamples",
@@ -83,8 +87,10 @@ __all__ = [
     "TokenLabelledRow",
     "Tokenizer",
     "TokenizerSettings",
+    "Turn",
     "Windows",
     "best_spans",
+    "choose_template",
     "fixed_batches",
     "longest_target",
     "read_rows",

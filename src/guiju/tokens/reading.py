@@ -18,7 +18,11 @@ PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """Byte-level BPE in two files."""
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model")
 BYTE_LEVEL_CLASSES = (*GPT2_LIKE, *ROBERTA_LIKE, *QWEN_LIKE)
-SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+"""Where a folder keeps how conversations become text; older ones have it in tokenizer_config.json."""
+LONGEST_CHAT_TEMPLATE = 1 << 20
+"""Bytes; the largest published one has some thirty thousand."""
+SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", CHAT_TEMPLATE_FILE)
 TOKENIZER_FILES = (
     "tokenizer.json",
     *(name for pair in PAIRS for name in pair),
@@ -77,6 +81,8 @@ def find_source(place: Path) -> Source:
             "code to be run. guiju never runs code out of a model's folder; remove the entry where its tokenizer.json "
             "alone is right"
         )
+    if (folder / CHAT_TEMPLATE_FILE).is_file():
+        config["chat_template"] = read_file(folder / CHAT_TEMPLATE_FILE, LONGEST_CHAT_TEMPLATE).decode(errors="replace")
     if len(files) == 3:
         return marian.read_marian(folder, config)
     if len(files) == 2:

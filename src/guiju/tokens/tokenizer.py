@@ -7,14 +7,18 @@ spaces, accents or case, and write rare characters as one unknown token (`bytes_
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import operator
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import tokenizers
 
 from guiju.errors import DataError, ModelError
 from guiju.storage import sha256_bytes, write_bytes
@@ -22,7 +26,7 @@ from guiju.tokens.byte_level import as_two_files
 from guiju.tokens.decoding import byte_symbols
 from guiju.tokens.foreign import require_text
 from guiju.tokens.layout import Layout, read_layout
-from guiju.tokens.reading import find_source
+from guiju.tokens.reading import CHAT_TEMPLATE_FILE, find_source
 from guiju.tokens.source import Source
 
 END_OF_TEXT = "<|endoftext|>"
@@ -69,6 +73,8 @@ class Tokenizer:
         if source is not None:
             self._config = {**self._config, **source.saved_config}
         self._target = Tokenizer.of(source.target) if source is not None and source.target is not None else self
+        self.chat_template = _chat_template(config, where)
+        """How a conversation becomes text (Jinja, as transformers has it); None where the model came without one."""
 
     @classmethod
     def of(cls, source: Source) -> Tokenizer:
@@ -92,13 +98,18 @@ class Tokenizer:
         """Write tokenizer.json and tokenizer_config.json, as transformers' AutoTokenizer reads them.
 
         A vocabulary of GPT-2's kind is written as vocab.json and merges.txt as well: GPT2Tokenizer of transformers
-        before 5 reads nothing else.
+        before 5 reads nothing else. A chat template is written as chat_template.jinja.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / "tokenizer.json", self._data)
         tokens = {name: value for name, value in self._config.items() if name.endswith("_token")}
-        for name, content in (("tokenizer_config.json", self._config), ("special_tokens_map.json", tokens)):
+        config = self._config
+        if self.chat_template is not None:
+            # What a template writes is text, in which its special tokens have to count.
+            config = {**config, "split_special_tokens": False}
+            write_bytes(folder / CHAT_TEMPLATE_FILE, self.chat_template.encode())
+        for name, content in (("tokenizer_config.json", config), ("special_tokens_map.json", tokens)):
             text = json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True)
             write_bytes(folder / name, (text + "\n").encode())
         for name, data in (self._source.files if self._source is not None else {}).items():
@@ -106,6 +117,12 @@ class Tokenizer:
         with suppress(ModelError):  # of another kind
             for name, data in zip(("vocab.json", "merges.txt"), self.as_two_files(), strict=True):
                 write_bytes(folder / name, data)
+
+    def with_chat_template(self, template: str) -> Tokenizer:
+        """The same tokenizer with this chat template, which is saved with it."""
+        made = copy.copy(self)
+        made.chat_template = template
+        return made
 
     def as_two_files(self) -> tuple[bytes, bytes]:
         """The vocabulary as vocab.json and merges.txt, which OpenAI's release names encoder.json and vocab.bpe.
@@ -168,6 +185,16 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids that no text encodes to (the unknown token aside) and that decode to nothing."""
         return self._layout.special
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """The names of all special tokens."""
+        return sorted(text for text, token in self._layout.vocabulary.items() if token in self._layout.special)
+
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """Special tokens by what they are for, such as {"eos_token": "</s>"}: what a chat template may name."""
+        return {name: value for name, value in self._config.items() if name.endswith("_token") and value is not None}
 
     @property
     def bytes_per_token(self) -> list[int]:
@@ -246,6 +273,21 @@ class Tokenizer:
             )
         _require_text(texts)
         return [(encoding.ids, encoding.offsets) for encoding in self._encodings(texts, self._backend.encode_batch)]
+
+    def encode_written(self, text: str, special: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and places (see `encode_with_places`) by tokenizer.json alone, which is how transformers encodes a chat.
+
+        Args:
+            special: whether the names of special tokens mean the tokens: in what a chat template writes they do, in
+                what a user writes they do not.
+        """
+        _require_text([text])
+        [encoding] = self._encodings([text], (self._written if special else self._backend).encode_batch)
+        return encoding.ids, encoding.offsets
+
+    @cached_property
+    def _written(self) -> tokenizers.Tokenizer:
+        return tokenizers.Tokenizer.from_str(self._data.decode("utf-8"))
 
     def _encodings(self, texts: Sequence[str], encode: Callable[..., list[Any]]) -> list[Any]:
         try:
@@ -355,6 +397,15 @@ def _require_text(texts: Sequence[str]) -> None:
                 f"a text holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, "
                 "which is no text; repair the source or its encoding"
             ) from error
+
+
+def _chat_template(config: Mapping[str, Any] | None, where: str) -> str | None:
+    """The chat template that a tokenizer_config.json holds: a text, or the one called default of several."""
+    found = (config or {}).get("chat_template")
+    if isinstance(found, list):
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}
+        found = named.get("default")
+    return None if found is None else require_text(found, f"the tokenizer_config.json of {where}: chat_template")
 
 
 def _plain_config(config: Mapping[str, Any] | None, layout: Layout, where: str) -> dict[str, Any]:
