@@ -12,7 +12,8 @@ if typing.TYPE_CHECKING:
 
 
 def load(reference: str, tokenizer: str | None = None, *, pickles: bool = False) -> LanguageModel:
-    """The model behind a reference: a run folder, a Hugging Face folder, hf:NAME, tf:FOLDER or a llama2.c file.
+    """The model behind a reference: a run folder, a Hugging Face folder, hf:NAME, transformers:FOLDER, openai:NAME,
+    tf:FOLDER or a llama2.c file.
 
     `pickles` allows PyTorch's .bin files, which are read in a process that can only hand back tensors.
 

@@ -174,11 +174,6 @@ def test_a_run_without_a_model_yet_says_so(tmp_path):
         load(tmp_path)
 
 
-def test_what_this_version_does_not_reach_is_said():
-    with pytest.raises(ModelError, match="not in this version"):
-        load("openai:gpt-4o")
-
-
 def test_what_is_no_model_is_refused(tmp_path, gpt2):
     with pytest.raises(ModelError, match=r"there is no model at gpt2.*hf:gpt2 for one of the Hugging Face hub"):
         load("gpt2")

@@ -13,7 +13,7 @@ from guiju.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from guiju.generation import Generation, Sequence, Work
-    from guiju.tokens import Tokenizer
+    from guiju.providers import LanguageModel
 
 NAME = "generate"
 LARGEST_SCHEMA = 1 << 20
@@ -111,7 +111,7 @@ def command(
         if show is None:
             typer.echo(f"--- {number} ---\n{front}{sequence.text}")
         if sequence.logprobs is not None:
-            typer.echo(_likelihoods(language_model.tokenizer, sequence))
+            typer.echo(_likelihoods(language_model, sequence))
     typer.echo(_told(found.work), err=True)
 
 
@@ -158,7 +158,7 @@ def _as_json(found: Generation[Sequence]) -> dict[str, Any]:
             told["score"] = sequence.score
         if sequence.logprobs is not None:
             told["logprobs"] = [
-                {"logprob": one.logprob, "top": [{"id": token, "logprob": value} for token, value in one.top]}
+                {"logprob": one.logprob, "top": [{_kind(token): token, "logprob": value} for token, value in one.top]}
                 for one in sequence.logprobs
             ]
         sequences.append(told)
@@ -174,16 +174,22 @@ def _as_json(found: Generation[Sequence]) -> dict[str, Any]:
     return {"sequences": sequences, **work}
 
 
-def _likelihoods(tokenizer: Tokenizer, sequence: Sequence) -> str:
+def _kind(token: int | str) -> str:
+    """A remote model names its tokens as text."""
+    return "token" if isinstance(token, str) else "id"
+
+
+def _likelihoods(language_model: LanguageModel, sequence: Sequence) -> str:
     """A line for each token: its piece, its log-probability in nats, and the likeliest tokens with theirs."""
 
-    def piece(token: int) -> str:
-        return repr(tokenizer.decode([token]))
+    def piece(token: int | str) -> str:
+        return repr(language_model.piece(token))
 
     assert sequence.logprobs is not None
+    tokens: tuple[int | str, ...] = sequence.ids if sequence.pieces is None else sequence.pieces
     rows = [
         [piece(token), f"{one.logprob:.3f}", *(f"{piece(other)} {value:.3f}" for other, value in one.top)]
-        for token, one in zip(sequence.ids, sequence.logprobs, strict=True)
+        for token, one in zip(tokens, sequence.logprobs, strict=True)
     ]
     return table(rows)
 

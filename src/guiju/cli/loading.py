@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from guiju.providers import LanguageModel
 
-MODEL = "run folder, Hugging Face folder, hf:NAME, tf:FOLDER or llama2.c file"
+MODEL = "run folder, Hugging Face folder, hf:NAME, openai:NAME, transformers:FOLDER, tf:FOLDER or llama2.c file"
 AllowPickle = Annotated[
     bool,
     typer.Option("--allow-pickle", help="read PyTorch's .bin files too, in a process that can only hand back tensors"),

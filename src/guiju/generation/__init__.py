@@ -18,10 +18,24 @@ if TYPE_CHECKING:
     from guiju.generation.result import Generation, Sequence, Work
     from guiju.generation.runner import Chunk, Runner, open_runner
     from guiju.generation.sampling import Chooser
-    from guiju.generation.scoring import Score, score, score_each, score_with, windows
+    from guiju.generation.scoring import (
+        ContinuationScore,
+        Reader,
+        Reading,
+        Row,
+        Score,
+        pair_ids,
+        score,
+        score_continuation_ids,
+        score_continuations,
+        score_continuations_with,
+        score_each,
+        score_with,
+        windows,
+    )
     from guiju.generation.settings import MAX_LOGPROBS, Precision, RunnerName, SamplingSettings, require_known
     from guiju.generation.stream import TextStream
-    from guiju.generation.tasks import Task, plan, prompt_ids, stop_ids
+    from guiju.generation.tasks import Task, plan, prompt_ids, require_fit, stop_ids
     from guiju.generation.texts import Text
 
 _HOMES = {
@@ -34,10 +48,24 @@ _HOMES = {
     "restriction": ("Restriction",),
     "runner": ("Chunk", "Runner", "open_runner"),
     "sampling": ("Chooser",),
-    "scoring": ("Score", "score", "score_each", "score_with", "windows"),
+    "scoring": (
+        "ContinuationScore",
+        "Reader",
+        "Reading",
+        "Row",
+        "Score",
+        "pair_ids",
+        "score",
+        "score_continuation_ids",
+        "score_continuations",
+        "score_continuations_with",
+        "score_each",
+        "score_with",
+        "windows",
+    ),
     "settings": ("MAX_LOGPROBS", "Precision", "RunnerName", "SamplingSettings", "require_known"),
     "stream": ("TextStream",),
-    "tasks": ("Task", "plan", "prompt_ids", "stop_ids"),
+    "tasks": ("Task", "plan", "prompt_ids", "require_fit", "stop_ids"),
     "texts": ("Text",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -46,12 +74,16 @@ __all__ = [
     "MAX_LOGPROBS",
     "Chooser",
     "Chunk",
+    "ContinuationScore",
     "Engine",
     "Generation",
     "Handle",
     "Precision",
+    "Reader",
+    "Reading",
     "Request",
     "Restriction",
+    "Row",
     "Runner",
     "RunnerName",
     "SamplingSettings",
@@ -65,10 +97,15 @@ __all__ = [
     "form_of",
     "generate",
     "open_runner",
+    "pair_ids",
     "plan",
     "prompt_ids",
+    "require_fit",
     "require_known",
     "score",
+    "score_continuation_ids",
+    "score_continuations",
+    "score_continuations_with",
     "score_each",
     "score_with",
     "stop_ids",

@@ -18,8 +18,8 @@ class TokenLogprob:
     logprob: float
     """Of the token that was chosen."""
 
-    top: tuple[tuple[int, float], ...]
-    """The likeliest tokens with theirs, likeliest first."""
+    top: tuple[tuple[int | str, float], ...]
+    """The likeliest tokens with theirs, likeliest first; as text where a remote model names them so."""
 
 
 def token_logprob(logits: Tensor, token: int, count: int) -> TokenLogprob:

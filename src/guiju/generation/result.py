@@ -19,10 +19,11 @@ class Sequence:
     """Up to a stop text; special tokens have none."""
 
     ids: tuple[int, ...]
-    """Every token that was generated, the one that ended it included."""
+    """Every token that was generated, the one that ended it included; empty where a remote model does not say."""
 
-    finish_reason: Literal["stop", "length"]
-    """"stop": the text came to its end, or to a stop text. "length": the limit was reached."""
+    finish_reason: Literal["stop", "length", "filtered"]
+    """"stop": the text came to its end, or to a stop text. "length": the limit was reached. "filtered": a remote
+    model's own filter cut it."""
 
     seed: int | None
     """Gives the same again, at the same place among its prompt's sequences; None where there was no chance in it."""
@@ -32,6 +33,9 @@ class Sequence:
 
     score: float | None = None
     """Of beam search: the sum of the log-probabilities over the number of ids to the power of length_penalty."""
+
+    pieces: tuple[str, ...] | None = None
+    """The tokens of `logprobs` as text, where a remote model names them so, and no ids."""
 
 
 @dataclass(frozen=True)

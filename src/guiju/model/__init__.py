@@ -23,6 +23,7 @@ from guiju.model.presets import (
     transformer_config,
 )
 from guiju.model.quantized import group_for, pack_codes, quantize, round_matrix
+from guiju.model.tensor_bundle import TensorBundle
 from guiju.model.transformer import Transformer
 from guiju.model.weights import weight_files
 
@@ -44,6 +45,7 @@ __all__ = [
     "ModelConfig",
     "ModelSettings",
     "RotaryScaling",
+    "TensorBundle",
     "Transformer",
     "add_lora",
     "bart_config",

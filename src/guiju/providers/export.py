@@ -7,6 +7,7 @@ from typing import Any
 
 from guiju.errors import ConfigError, ModelError
 from guiju.providers.formats import find_format, writer
+from guiju.providers.local import LocalModel
 from guiju.providers.reference import load
 from guiju.storage import folder_atomic, require_free_space
 
@@ -38,9 +39,7 @@ def export_model(
     out = Path(out)
     if out.is_symlink() or (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir())):
         raise ConfigError(f"{out} is there already; choose a new folder, or remove it first, so that nothing is lost")
-    language_model = load(source, tokenizer, pickles=pickles)
-    if not hasattr(language_model, "model"):
-        raise ModelError(f"{source}: its weights are not at hand here, so they cannot be written anew")
+    language_model = _with_weights(source, tokenizer, pickles)
     write = writer(form)
     size = int(form.copies * 4 * sum(parameter.numel() for parameter in language_model.model.parameters()))
     with folder_atomic(out) as folder:
@@ -49,3 +48,17 @@ def export_model(
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     fetched = {"downloads": language_model.downloads} if language_model.downloads else {}
     return {"out": str(out), "format": to, "files": files, **fetched, **more}
+
+
+def _with_weights(source: str | Path, tokenizer: str | Path | None, pickles: bool) -> LocalModel:
+    if str(source).startswith("tf:"):
+        from guiju.providers.tensorflow_weights import take_weights
+
+        return take_weights(str(source), None if tokenizer is None else Path(tokenizer))
+    if str(source).startswith(("openai:", "transformers:")):
+        raise ModelError(
+            f"{source}: only models of ours are written, whose weights are at hand. Give the path of a folder or file"
+        )
+    language_model = load(source, tokenizer, pickles=pickles)
+    assert isinstance(language_model, LocalModel)
+    return language_model

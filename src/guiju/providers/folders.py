@@ -6,14 +6,14 @@ from pathlib import Path
 
 from guiju.errors import ModelError
 from guiju.model import is_openai_gpt2, load_llama2c, load_model, load_openai_gpt2, openai_gpt2_files
-from guiju.providers.language_model import LanguageModel
+from guiju.providers.local import LocalModel
 from guiju.providers.tokenizers import own_tokenizer, read_tokenizer, require_plain, tokenizer_files
 from guiju.tokens import Llama2cTokenizer
 
 _FILES = ("config.json", "generation_config.json", "*.safetensors", "*.index.json", "pytorch_model*.bin")
 
 
-def load_local(reference: str, path: Path, tokenizer: Path | None, *, pickles: bool) -> LanguageModel:
+def load_local(reference: str, path: Path, tokenizer: Path | None, *, pickles: bool) -> LocalModel:
     """The model at a path; arguments and errors are those of guiju.providers.load."""
     if path.is_dir():
         return _load_folder(reference, path, tokenizer, pickles)
@@ -27,12 +27,12 @@ def load_local(reference: str, path: Path, tokenizer: Path | None, *, pickles: b
     )
 
 
-def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bool) -> LanguageModel:
+def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bool) -> LocalModel:
     if is_openai_gpt2(path):
         require_plain(path, ".")
         gpt2 = load_openai_gpt2(path)
         own = own_tokenizer([path], tokenizer, gpt2.config.vocab_size)
-        return LanguageModel(reference, gpt2, own[0], (*openai_gpt2_files(path), *own[1]))
+        return LocalModel(reference, gpt2, own[0], (*openai_gpt2_files(path), *own[1]))
     folder = path if (path / "config.json").is_file() else path / "model"
     if not (folder / "config.json").is_file():
         run = (path / "recipe.yaml").exists() or (path / "ledger").exists()
@@ -45,14 +45,14 @@ def _load_folder(reference: str, path: Path, tokenizer: Path | None, pickles: bo
     model = load_model(folder, pickles=pickles)
     own = own_tokenizer([folder, path / "tokenizer"], tokenizer, model.config.vocab_size)
     files = [place for pattern in _FILES for place in sorted(folder.glob(pattern))]
-    return LanguageModel(reference, model, own[0], (*files, *own[1]))
+    return LocalModel(reference, model, own[0], (*files, *own[1]))
 
 
-def _load_llama2c(reference: str, path: Path, tokenizer: Path | None) -> LanguageModel:
+def _load_llama2c(reference: str, path: Path, tokenizer: Path | None) -> LocalModel:
     model = load_llama2c(path)
     place = _tokenizer_beside(path, model.config.vocab_size) if tokenizer is None else tokenizer
     own = read_tokenizer(place, model.config.vocab_size)
-    return LanguageModel(reference, model, own, (path, *tokenizer_files(place)))
+    return LocalModel(reference, model, own, (path, *tokenizer_files(place)))
 
 
 def _tokenizer_beside(path: Path, vocab_size: int) -> Path:

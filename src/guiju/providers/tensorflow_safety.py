@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from guiju.errors import ModelError, StorageError
+from guiju.providers.tensorflow_facts import GRAPH
 from guiju.providers.tensorflow_library import import_tensorflow
 from guiju.storage import read_foreign, require_plain_folder
 
-GRAPH = "saved_model.pb"
 _LARGEST_GRAPH = 1 << 30
 _LARGEST_CONSTANT = 1 << 26
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from guiju.errors import ConfigError
-from guiju.providers.language_model import LanguageModel
+from guiju.providers.local import LocalModel
 
 
 class Write(Protocol):
@@ -24,7 +24,7 @@ class Write(Protocol):
         ConfigError: an option holds what it may not.
     """
 
-    def __call__(self, language_model: LanguageModel, folder: Path, **options: Any) -> dict[str, Any]: ...
+    def __call__(self, language_model: LocalModel, folder: Path, **options: Any) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from guiju.errors import ConfigError, ModelError
 from guiju.model import ModelConfig, Transformer, gpt2_config, llama_config, rotary_frequencies
 from guiju.providers.formats.gguf_vocabulary import add_vocabulary
-from guiju.providers.language_model import LanguageModel
+from guiju.providers.local import LocalModel
 
 TYPES = ("f32", "f16", "q8_0")
 _KINDS = {
@@ -87,7 +87,7 @@ _LLAMA = _Architecture(
 )
 
 
-def write(language_model: LanguageModel, folder: Path, *, type: str = "f32") -> dict[str, Any]:
+def write(language_model: LocalModel, folder: Path, *, type: str = "f32") -> dict[str, Any]:
     """Fill the folder with model-TYPE.gguf.
 
     Args:

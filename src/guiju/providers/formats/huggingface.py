@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from guiju.model import save_model
-from guiju.providers.language_model import LanguageModel
+from guiju.providers.local import LocalModel
 from guiju.tokens import Llama2cTokenizer, Tokenizer
 
 _PROBES = 1000
 
 
-def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
+def write(language_model: LocalModel, folder: Path) -> dict[str, Any]:
     """Fill the folder.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import Any
 from guiju.errors import ModelError
 from guiju.model import save_llama2c
 from guiju.providers.formats.vocabulary import SPACE_MARK, Vocabulary, part_types, read_vocabulary
-from guiju.providers.language_model import LanguageModel
+from guiju.providers.local import LocalModel
 from guiju.storage import write_bytes
 from guiju.tokens import Llama2cTokenizer, Tokenizer
 
@@ -22,7 +22,7 @@ _UNKNOWN, _BOS, _EOS, _FIRST_BYTE = 0, 1, 2, 3  # fixed in run.c
 _NEVER = -1e10  # run.c merges what is above it
 
 
-def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
+def write(language_model: LocalModel, folder: Path) -> dict[str, Any]:
     """Fill the folder.
 
     Returns:

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from guiju.errors import ModelError
 from guiju.model import AnyModel, Encoder, EncoderDecoder
-from guiju.providers.language_model import LanguageModel
+from guiju.providers.local import LocalModel
 
 FILE = "model.onnx"
 _LARGEST_IN_ONE = 1_500_000_000  # bytes; a protobuf message ends at 2 GiB, so larger weights get a file of their own
 
 
-def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
+def write(language_model: LocalModel, folder: Path) -> dict[str, Any]:
     """Fill the folder with model.onnx and the tokenizer.
 
     Returns:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from guiju.model import save_openai_gpt2
-from guiju.providers.language_model import LanguageModel
+from guiju.providers.local import LocalModel
 from guiju.storage import write_bytes
 
 
-def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
+def write(language_model: LocalModel, folder: Path) -> dict[str, Any]:
     """Fill the folder.
 
     Raises:

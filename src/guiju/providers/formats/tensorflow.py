@@ -4,7 +4,10 @@ Signatures, all by name:
 - `serving_default`: input_ids (B, T) int32 -> logits (B, T, vocab) float32.
 - `decode`: input_ids (B, T), and for each layer n key_n and value_n (B, K, S, D) of the tokens before -> logits of the
   new tokens, and key_n and value_n with them. A generation begins with S = 0 and costs one step a token.
-The tokenizer's files lie beside saved_model.pb, and guiju.json says what the graph does not: context and stop ids.
+- `train_step`: input_ids, targets (B, T), learning_rate -> loss, gradient_norm, step; it moves the weights, see
+  guiju.providers.formats.tensorflow_training. `save_trained` writes the model that TensorFlow trained, and
+  `guiju export tf:FOLDER` makes any other layout of it again.
+The tokenizer's files lie beside saved_model.pb, and guiju.json says what the graph does not: the shape and stop ids.
 """
 
 from __future__ import annotations
@@ -12,16 +15,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from guiju.errors import ConfigError
 from guiju.model import ModelConfig, Transformer
 from guiju.providers.formats.tensorflow_decoder import build_decoder, require_decoder
-from guiju.providers.language_model import LanguageModel
-from guiju.providers.tensorflow import FACTS
+from guiju.providers.formats.tensorflow_training import TRAIN, add_training, facts
+from guiju.providers.local import LocalModel
+from guiju.providers.tensorflow_facts import FACTS
 from guiju.providers.tensorflow_graph import DECODE
 from guiju.providers.tensorflow_library import import_tensorflow
-from guiju.storage import write_json
+from guiju.settings import to_mapping
+from guiju.storage import folder_atomic, read_foreign, require_free_space, write_bytes, write_json
+from guiju.training import TrainingSettings
+
+_LARGEST_BESIDE = 1 << 30
 
 
-def write(language_model: LanguageModel, folder: Path) -> dict[str, Any]:
+def write(language_model: LocalModel, folder: Path) -> dict[str, Any]:
     """Fill the folder.
 
     Raises:
@@ -59,6 +68,7 @@ def save_graph(tf: Any, model: Transformer, folder: Path) -> None:
     signatures = {
         "serving_default": tf.function(serve).get_concrete_function(ids),
         DECODE: tf.function(step).get_concrete_function(ids, **specs),
+        TRAIN: add_training(tf, module, config, TrainingSettings()),
     }
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
@@ -73,4 +83,28 @@ def _facts(config: ModelConfig) -> dict[str, Any]:
         "forced_first_id": config.forced_first_id,
         "forced_last_id": config.forced_last_id,
         "never_ids": list(config.never_ids),
+        "model": to_mapping(config),
+        "training": facts(TrainingSettings()),
     }
+
+
+def save_trained(loaded: Any, source: str | Path, out: str | Path) -> None:
+    """Write what TensorFlow trained: `loaded`, as tf.saved_model.load gave it, to a new folder.
+
+    Args:
+        source: the folder that it was loaded from; what lies beside its graph, such as the tokenizer, comes along.
+    Raises:
+        ConfigError: `out` is there already, or TensorFlow is not installed.
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    source, out = Path(source), Path(out)
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} is there already; choose a new folder")
+    tf = import_tensorflow()
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    with folder_atomic(out) as folder:
+        require_free_space(folder, 3 * size, f"the trained model in {out}")
+        tf.saved_model.save(loaded, str(folder), signatures=dict(loaded.signatures))
+        for path in sorted(source.iterdir()):
+            if path.is_file() and path.suffix != ".pb":
+                write_bytes(folder / path.name, read_foreign(path, _LARGEST_BESIDE))

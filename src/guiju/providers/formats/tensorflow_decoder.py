@@ -6,12 +6,14 @@ Axes: B batch, T new tokens, S cached and new tokens, H query heads, K key-value
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from guiju.errors import ModelError
@@ -68,28 +70,32 @@ def require_decoder(config: ModelConfig) -> None:
 
 
 def build_decoder(tf: Any, model: Transformer) -> Any:
-    """A tf.Module with `weights` and the function `step`, see _Decoder."""
+    """A tf.Module with `weights`, by the names that the model's own parameters have, `tables`, which never change, and
+    the function `step`, see _Decoder."""
     require_decoder(model.config)
     decoder = _Decoder(tf, model.config)
     module = tf.Module(name="decoder")
-    module.weights = {name: tf.Variable(value, trainable=False, name=name) for name, value in _weights(model).items()}
-    decoder.weights = module.weights
+    weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in model.named_parameters()}
+    module.weights = {name: tf.Variable(value, name=name) for name, value in weights.items()}
+    module.tables = {name: tf.Variable(value, trainable=False, name=name) for name, value in _tables(model).items()}
+    decoder.weights = {**module.weights, **module.tables}
     module.step = decoder.step
     return module
 
 
-def _weights(model: Transformer) -> dict[str, NDArray[Any]]:
-    weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in model.named_parameters()}
-    bias = model.relative_bias
-    if bias is not None:  # by distance instead of by bucket: beyond the farthest all are alike
-        del weights["relative_bias.weight"]
-        table = bias.between(1, model.config.relative_distance + 1).detach().float().cpu().numpy()  # (1, H, 1, S)
-        weights["relative_bias"] = np.ascontiguousarray(table[0, :, 0, ::-1])  # (H, distances)
+def _tables(model: Transformer) -> dict[str, NDArray[Any]]:
+    tables: dict[str, NDArray[Any]] = {}
+    if model.relative_bias is not None:  # which row of the bias each distance has; beyond the farthest all are alike
+        numbered = copy.deepcopy(model.relative_bias)
+        with torch.no_grad():
+            numbered.weight.copy_(torch.arange(numbered.num_embeddings)[:, None].expand_as(numbered.weight))
+            buckets = numbered.between(1, model.config.relative_distance + 1)[0, 0, 0]  # (S,), farthest first
+        tables["relative_buckets"] = buckets.flip(0).round().int().numpy()
     if model.config.positions == "sinusoidal":
-        weights["position_embedding.weight"] = _sinusoids(model.config)
+        tables["position_embedding.weight"] = _sinusoids(model.config)
     if model.config.positions == "rotary":
-        weights["rotary_frequencies"] = rotary_frequencies(model.config).numpy()
-    return weights
+        tables["rotary_frequencies"] = rotary_frequencies(model.config).numpy()
+    return tables
 
 
 def _sinusoids(config: ModelConfig) -> NDArray[np.float32]:
@@ -186,9 +192,9 @@ class _Decoder:
             seen = seen & (distances < window)
         if self.config.positions != "relative":
             return tf.where(seen, 0.0, -np.inf)
-        bias = tf.gather(
-            self.weights["relative_bias"], tf.clip_by_value(distances, 0, self.config.relative_distance), axis=1
-        )
+        nearest = tf.clip_by_value(distances, 0, self.config.relative_distance)
+        buckets = tf.gather(self.weights["relative_buckets"], nearest)  # (T, S)
+        bias = tf.transpose(tf.gather(self.weights["relative_bias.weight"], buckets), (2, 0, 1))
         return tf.where(seen, bias, -np.inf)
 
     def _rotation(self, positions: Array) -> tuple[Array, Array]:

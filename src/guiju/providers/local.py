@@ -1,15 +1,16 @@
-"""A model with its tokenizer, under the name that the user gave."""
+"""A model of this machine with its tokenizer: a run, a folder, a file, or what was fetched by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from guiju.errors import ConfigError, ModelError
+from guiju.errors import ModelError
 from guiju.generation import (
+    ContinuationScore,
     Generation,
     Precision,
     Runner,
@@ -21,19 +22,33 @@ from guiju.generation import (
     open_runner,
     require_known,
     score,
+    score_continuations,
     score_each,
 )
-from guiju.model import AnyModel, Transformer
+from guiju.model import AnyModel, EncoderDecoder, Transformer
+from guiju.providers import vectors
+from guiju.providers.interface import Ability, cannot, in_batches, with_sampling
+from guiju.providers.streaming import stream_text
 from guiju.storage import sha256_bytes, sha256_file
 from guiju.tokens import Tokenizer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from guiju.providers.hub import Download
 
 
+_ABILITIES: dict[str, frozenset[Ability]] = {
+    "decoder": frozenset({"generate", "stream", "score", "score_continuations", "embed"}),
+    "encoder": frozenset({"embed"}),
+    "encoder-decoder": frozenset({"generate", "stream", "score_continuations", "embed"}),
+}
+
+
 @dataclass(frozen=True)
-class LanguageModel:
-    """What continues and scores text. `load` makes one out of a model reference."""
+class LocalModel:
+    """See guiju.providers.interface.LanguageModel."""
 
     reference: str
     model: AnyModel
@@ -45,9 +60,21 @@ class LanguageModel:
     _opened: dict[tuple[str, str, bool], Runner] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
+    def abilities(self) -> frozenset[Ability]:
+        config = self.model.config
+        if config.head == "classes":
+            return frozenset({"embed", "classify"})
+        return _ABILITIES[config.kind]
+
+    @property
     def continues(self) -> bool:
         """Whether a text goes on from its prompt; beside an encoder it stands for itself, as a translation does."""
         return self.model.config.kind != "encoder-decoder"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What `classify` tells apart; empty where it cannot."""
+        return self.model.config.labels if self.model.config.head == "classes" else ()
 
     @property
     def decoder(self) -> Transformer:
@@ -112,21 +139,10 @@ class LanguageModel:
         prompt_lookup: int = 0,
         **sampling: Any,
     ) -> Generation[Sequence] | Generation[list[Sequence]]:
-        """Continue a prompt, or each of several; `sampling` are fields of SamplingSettings, laid over `settings`.
-
-        What `record`, `logprobs` and `prompt_lookup` mean stands at guiju.generation.generate; `runner` and `precision`
-        at guiju.generation.open_runner. The runner stays open for the next call.
-
-        Returns:
-            The sequences of one prompt, or a list of such for each of several; the runner and its precision beside.
-        """
+        """See LanguageModel.generate; `runner` and `precision` stand at guiju.generation.open_runner. The runner stays
+        open for the next call."""
         require_known(runner, precision)
-        try:
-            settings = replace(settings or SamplingSettings(), **sampling)
-        except TypeError:
-            known = ", ".join(SamplingSettings.__dataclass_fields__)
-            unknown = sorted(set(sampling) - set(SamplingSettings.__dataclass_fields__))
-            raise ConfigError(f"generate knows no setting {', '.join(unknown)}; there are: {known}") from None
+        settings = with_sampling(settings, sampling)
         found = generate(
             self.model,
             self.tokenizer,
@@ -148,10 +164,52 @@ class LanguageModel:
             self._opened[wishes] = open_runner(self.model, runner=runner, precision=precision, record=record)
         return self._opened[wishes]
 
+    def generate_each(
+        self, prompts: Iterable[str], settings: SamplingSettings | None = None, **wishes: Any
+    ) -> Iterator[list[Sequence]]:
+        """See LanguageModel.generate_each."""
+        return in_batches(self.generate, prompts, {"settings": settings, **wishes})
+
+    def stream(self, prompt: str, settings: SamplingSettings | None = None, **wishes: Any) -> Iterator[str]:
+        """See LanguageModel.stream."""
+        wishes = {**wishes, "num_return_sequences": 1}
+        return stream_text(lambda on_text: self.generate(prompt, settings, on_text=on_text, **wishes))
+
     def score(self, texts: Iterable[str]) -> list[Score]:
         """How likely the model finds each text: see guiju.generation.score."""
         return score(self.model, self.tokenizer, texts)
 
     def score_each(self, texts: Iterable[str]) -> Iterator[Score]:
-        """The same, one by one as they are asked for."""
+        """The same, in order, a batch at a time."""
         return score_each(self.model, self.tokenizer, texts)
+
+    def score_continuations(self, pairs: Iterable[tuple[str, str]]) -> list[ContinuationScore]:
+        """How likely each (context, continuation) goes on so: see guiju.generation.score_continuations."""
+        return list(self.score_continuations_each(pairs))
+
+    def score_continuations_each(self, pairs: Iterable[tuple[str, str]]) -> Iterator[ContinuationScore]:
+        """The same, in order, a batch at a time."""
+        return score_continuations(self.model, self.tokenizer, pairs)
+
+    def embed(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """A vector for each text, (n, width): see guiju.providers.vectors.embed."""
+        return vectors.embed(self.model, self.tokenizer, texts)
+
+    def classify(self, texts: Iterable[str], *, stride: int | None = None) -> NDArray[np.float32]:
+        """See LanguageModel.classify.
+
+        Raises:
+            ModelError: the model has no head of classes.
+        """
+        if isinstance(self.model, EncoderDecoder) or "classify" not in self.abilities:
+            raise cannot(
+                self.reference,
+                "classify",
+                f"it is a model of kind {self.model.config.kind} with the head {self.model.config.head}, and only one "
+                f"with a head of classes gives probabilities of labels. Fine-tune one with `objective: classes`",
+            )
+        return vectors.classify(self.model, self.tokenizer, texts, stride)
+
+    def piece(self, token: int | str) -> str:
+        """A token as text, for people."""
+        return token if isinstance(token, str) else self.tokenizer.decode([token])
