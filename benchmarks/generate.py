@@ -157,12 +157,14 @@ CASES = {
 }
 
 
-def measure_peer(shape: str, name: str, rounds: int) -> dict[str, Any]:
-    """A peer beside transformers: for each case, seconds of both in every round; memory; whether ids agree."""
+def measure_peer(shape: str, name: str, rounds: int, base_name: str = BASE) -> dict[str, Any]:
+    """A peer beside transformers (or another): for each case, seconds of both in every round; memory; whether ids
+    agree."""
     peer = PEERS[name]
     options = models.prepare(shape, name, peer)
-    found: dict[str, Any] = {"peer": name, "shape": shape, "cases": {}}
-    with working(PEERS[BASE], **models.prepare(shape, BASE, PEERS[BASE])) as base:
+    found: dict[str, Any] = {"peer": name, "shape": shape, "base": base_name, "cases": {}}
+    found["read_gb_per_s"] = report.read_speed()
+    with working(PEERS[base_name], **models.prepare(shape, base_name, PEERS[base_name])) as base:
         with working(peer, **options) as worker:
             for case in CASES[shape]:
                 rows = []
@@ -204,7 +206,7 @@ def measure_shape(shape: str, names: list[str], rounds: int) -> list[dict[str, A
 def measure_clients(rounds: int) -> dict[str, Any]:
     """16 clients of ragged lengths beside the same requests all known from the beginning."""
     draw = random.Random(0)
-    prompts = [[draw.randrange(5, models.TOKENS) for _ in range(draw.randrange(8, 96))] for _ in range(48)]
+    prompts = [[draw.randrange(5, models.TOKENS) for _ in range(draw.randrange(8, 96))] for _ in range(192)]
     lengths = [draw.randrange(16, 96) for _ in prompts]
     name = "guiju int8"
     with working(PEERS[name], **models.prepare("gpt2", name, PEERS[name])) as worker:
@@ -262,7 +264,7 @@ def measure_quality() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("gpt2", "qwen2", "clients", "lookup", "quality")
+    parts = ("gpt2", "qwen2", "direct", "clients", "lookup", "quality")
     parser.add_argument("--quick", action="store_true", help="one round of each")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts), help="others keep their last figures")
@@ -278,6 +280,9 @@ def main() -> None:
             new = measure_shape(part, names, rounds)
             done = {result["peer"] for result in new}
             results[part] = [old for old in results.get(part, []) if old["peer"] not in done] + new
+        elif part == "direct":  # the two are close: only turns that they take with each other tell
+            results[part] = measure_peer("gpt2", "guiju int8", 2 * rounds, "OpenVINO GenAI int8")
+            print(report.peer_line(results[part]), flush=True)
         elif part == "clients":
             results[part] = measure_clients(rounds)
         elif part == "lookup":

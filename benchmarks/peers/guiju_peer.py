@@ -21,7 +21,7 @@ runner: Any = None
 def load(folder: str, runner_name: str, precision: str, **_: object) -> str:
     global runner
     model = load_model(Path(folder))
-    runner = open_runner(model, runner=runner_name, precision=precision, pages=None)
+    runner = open_runner(model, runner=runner_name, precision=precision, pages=None, consume=True)
     del model
     return str(getattr(runner, "arithmetic", runner.precision))
 

@@ -3,6 +3,7 @@ a machine."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -169,6 +170,13 @@ def memory_available(device: torch.device | None = None) -> int:
     available = int(psutil.virtual_memory().available)
     left = _left_in_control_group(Path("/sys/fs/cgroup"))
     return available if left is None else min(available, left)
+
+
+def give_memory_back() -> None:
+    """Hand memory that was freed back to the system, which the C library keeps in its heap otherwise: holes of large
+    tensors that were read, turned and dropped."""
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _scattered(rows: int, columns: int) -> torch.Tensor:

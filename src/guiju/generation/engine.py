@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from guiju.errors import ConfigError, ModelError
 from guiju.generation.logprobs import token_logprob
 from guiju.generation.lookup import Lookup
@@ -151,7 +153,7 @@ class Engine:
         """Choose the next token, and the one after it as long as the guesses are right."""
         draft, accepted = branch.draft, 0
         for row, following in zip(logits, [*draft, None], strict=True):
-            slack = None if plain else self.runner.rounding * float(row.abs().max())
+            slack = None if plain else self.runner.rounding * float(np.abs(row.numpy()).max())
             token = branch.request.choices[branch.index].choose(row, slack)
             if token is None:
                 self.counts.rewound += 1

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guiju.device import memory_available, threads
+from guiju.device import give_memory_back, memory_available, threads
 from guiju.errors import ConfigError, ModelError
 from guiju.generation.openvino_graph import INPUTS, PAGE_TOKENS, cache_name, trace
 from guiju.generation.openvino_library import load_openvino, openvino_core
@@ -53,12 +53,15 @@ class OpenVinoRunner:
     page_tokens = PAGE_TOKENS
     record_chunk: int | None = None
 
-    def __init__(self, model: Transformer, *, precision: str = "auto", pages: int | None = None) -> None:
+    def __init__(
+        self, model: Transformer, *, precision: str = "auto", pages: int | None = None, consume: bool = False
+    ) -> None:
         """
         Args:
             precision: of the weights; "auto" is the model's own.
             pages: by default room for 16 contexts, if a quarter of the memory that is left holds them. What no token
                 was written to takes no memory.
+            consume: see guiju.generation.open_runner.
         Raises:
             ConfigError: no such precision.
             ModelError: the extra is not installed, or the model computes what this runner does not.
@@ -76,7 +79,8 @@ class OpenVinoRunner:
         self.rounding = _ROUNDING[self.precision]
         self.pages = _default_pages(config, self._value_bytes) if pages is None else pages
         started = time.perf_counter()
-        self._request = self._compiled(model).create_infer_request()
+        self._request = self._compiled(model, consume).create_infer_request()
+        self._inputs: dict[str, np.ndarray[Any, Any]] = {}
         self._held = self._take_pages()
         self._warm_up()
         took = time.perf_counter() - started
@@ -100,10 +104,10 @@ class OpenVinoRunner:
     def _value_bytes(self) -> int:
         return 4 if self.arithmetic == "float32" else 2
 
-    def _compiled(self, model: Transformer) -> Any:
+    def _compiled(self, model: Transformer, consume: bool) -> Any:
         short = "f32" if self.arithmetic == "float32" else "bf16"
         graph, twin = trace(model, short, min(self.context, self.pages * PAGE_TOKENS))
-        weights = put_weights(graph, twin, model, self.precision)
+        weights = put_weights(graph, twin, model, self.precision, consume)
         if self.arithmetic == "float32":
             split_gelu(graph)
         settings = {
@@ -140,10 +144,10 @@ class OpenVinoRunner:
         with self._weights.kept_small():
             for count in (1, min(4, self.context)):
                 self._run([Chunk((0,) * count, 0, (0,), 1)])
+        give_memory_back()
 
     def _run(self, chunks: Sequence[Chunk]) -> Tensor:
         """(sum of wanted, vocab) logits; a step in which none are wanted gives one row, which means nothing."""
-        openvino = load_openvino()
         ends = list(accumulate(len(chunk.ids) for chunk in chunks))
         tables = [chunk.pages[: -(-(chunk.start + len(chunk.ids)) // PAGE_TOKENS)] for chunk in chunks]
         rows = [row for chunk, end in zip(chunks, ends, strict=True) for row in range(end - chunk.wanted, end)]
@@ -160,9 +164,18 @@ class OpenVinoRunner:
             "longest": np.array(max(chunk.start + len(chunk.ids) for chunk in chunks), short),
         }
         for name in INPUTS:
-            self._request.set_tensor(name, openvino.Tensor(arrays[name]))
+            self._give(name, arrays[name])
         self._request.infer()
         return torch.from_numpy(self._request.get_output_tensor(0).data.copy())
+
+    def _give(self, name: str, array: np.ndarray[Any, Any]) -> None:
+        """Set an input; one of the same shape as before is written where that lies, which costs a tenth."""
+        held = self._inputs.get(name)
+        if held is not None and held.shape == array.shape:
+            held[...] = array
+            return
+        self._inputs[name] = array
+        self._request.set_tensor(name, load_openvino().Tensor(array, shared_memory=True))
 
 
 @cache

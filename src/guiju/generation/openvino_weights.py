@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guiju.device import give_memory_back
 from guiju.generation.openvino_library import load_openvino
 from guiju.model import Transformer, group_for, pack_codes, round_matrix
 from guiju.storage import RESERVE_BYTES
@@ -79,8 +80,12 @@ class WeightFile:
             self.give_back()
 
 
-def put_weights(graph: Any, twin: Transformer, model: Transformer, precision: str) -> WeightFile:
-    """Put a model's matrices into the graph that `trace` made of it, in place of its stand-in's."""
+def put_weights(graph: Any, twin: Transformer, model: Transformer, precision: str, consume: bool = False) -> WeightFile:
+    """Put a model's matrices into the graph that `trace` made of it, in place of its stand-in's.
+
+    Args:
+        consume: whether the model lets go of each matrix that was put, so that the two never lie in memory together.
+    """
     matrices = {parameter.data_ptr(): name for name, parameter in twin.named_parameters() if parameter.dim() > 1}
     file = WeightFile(sum(_bytes_at_most(model.get_parameter(name)) for name in matrices.values()))
     left = set(matrices.values())
@@ -98,7 +103,16 @@ def put_weights(graph: Any, twin: Transformer, model: Transformer, precision: st
         for port in targets:
             port.replace_source_output(held)
         left.discard(name)
+        if consume and name not in _ENDS:  # the ends may be one tensor, which is put twice
+            model.get_parameter(name).data = weight.new_empty(0)
+            file.give_back()
+            give_memory_back()
     assert not left, f"the graph does not hold {sorted(left)}"
+    if consume:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.new_empty(0)
+    file.give_back()
+    give_memory_back()
     return file
 
 

@@ -95,6 +95,7 @@ def open_runner(
     record: bool = False,
     pages: int | None = None,
     device: torch.device | str | None = None,
+    consume: bool = False,
 ) -> Runner:
     """A runner for a model.
 
@@ -105,6 +106,8 @@ def open_runner(
         record: answers are bit for bit the same alone and in any batch.
         pages: how many pages of keys and values; by default as many as a share of the memory holds.
         device: where to compute; by default where the model lies.
+        consume: whether a runner that keeps the weights in an order of its own may let the model's go as it takes them
+            over: the two never lie in memory together, and nothing else can be done with the model.
     Raises:
         ConfigError: an unknown runner or precision, or two wishes that exclude each other.
         ModelError: the extra is not installed, the memory holds no page, or the model is an encoder alone.
@@ -116,7 +119,7 @@ def open_runner(
     if runner == "openvino":
         _require_openvino(kind, record)
     if runner == "openvino" or (runner == "auto" and not record and kind == "cpu" and _suits_openvino(model)):
-        fast: Runner = _openvino().OpenVinoRunner(model, precision=precision, pages=pages)
+        fast: Runner = _openvino().OpenVinoRunner(model, precision=precision, pages=pages, consume=consume)
         return fast
     from guiju.generation.torch_runner import TorchRunner
 

@@ -110,7 +110,7 @@ class Chooser:
         if self._seen is None and self.settings.repetition_penalty != 1:
             self._seen = torch.zeros(logits.numel(), dtype=torch.bool)
             self._seen[list(self._prompt)] = True
-        if not math.isfinite(logits.max().item()):  # which is NaN where one of them is
+        if not math.isfinite(logits[likeliest(logits)]):  # which is NaN where one of them is
             raise ModelError("the model's logits are not numbers, so there is no next token: its weights are damaged")
         if self.text_size < logits.numel():
             logits = logits.clone()
@@ -131,7 +131,7 @@ class Chooser:
         if self._seen is not None:
             logits = penalise_repetition(logits, self._seen, self.settings.repetition_penalty)
         if self.settings.is_greedy:
-            return int(logits.argmax())
+            return likeliest(logits)
         logits = apply_temperature(logits, self.settings.temperature)
         for keep, _, value in self._filters():
             logits = keep(logits, value)
@@ -167,6 +167,14 @@ class Chooser:
         if self._place is None:
             self._place = torch.rand((), generator=self.generator, dtype=torch.float64)
         return self._place
+
+
+def likeliest(logits: Tensor) -> int:
+    """The id of the greatest of (vocab,) logits in main memory; of the first that is NaN, where one is.
+
+    By NumPy, which takes a tenth of torch's time: it wakes no other threads, which a runner has just used.
+    """
+    return int(logits.numpy().argmax())
 
 
 def draw(logits: Tensor, generator: torch.Generator) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from guiju.device import float32_library, float32_products, memory_available
+from guiju.device import float32_library, float32_products, give_memory_back, memory_available
 from guiju.errors import ModelError
 from guiju.generation.paged_cache import PagedCache, PageStore, page_bytes
 from guiju.generation.runner import Chunk
@@ -28,6 +28,8 @@ number gives other bits."""
 
 _CONTEXTS = 16
 """So many full contexts have room by default, if a quarter of the memory holds them."""
+
+_LARGE_BYTES = 1 << 22
 
 _ROUNDING = {"float64": 1e-12, "float32": 1e-5, "float16": 8e-3, "bfloat16": 6e-2, "int8": 6e-2, "int4": 6e-2}
 """See Runner.rounding, by precision. Measured, the greatest over models and numbers of rows: 2e-6 in float32, 2e-2 in
@@ -135,9 +137,11 @@ def lay_by_input(model: Transformer | EncoderDecoder) -> None:
     """Let each float32 matrix lie in memory input by input, as oneDNN reads it 1.1 to 1.9 times as fast for few rows
     (docs/experiments.md). Its shape and values stay, and so does what is saved of it."""
     matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    for weight in [*matrices, model.head_weights()[0]]:
+    for weight in [model.head_weights()[0], *matrices]:
         if weight.dtype == torch.float32 and not weight.t().is_contiguous():
             weight.data = weight.data.t().contiguous().t()
+            if weight.nbytes >= _LARGE_BYTES:
+                give_memory_back()  # or the heap keeps a hole for each
 
 
 @contextmanager

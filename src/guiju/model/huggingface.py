@@ -16,6 +16,7 @@ from typing import Literal, Protocol, overload
 import torch
 from torch import Tensor
 
+from guiju.device import give_memory_back
 from guiju.errors import ConfigError, ModelError, StorageError
 from guiju.model.building import AnyModel, build_model
 from guiju.model.config import ModelConfig
@@ -117,6 +118,7 @@ def _with_weights(
     tensors = family.tensors(config)
     _require_tensors(model, tensors, held, family, folder)
     model.load_state_dict(_our_tensors(model, tensors, held, dtype, device), assign=True)
+    give_memory_back()
     return model.requires_grad_(True).eval()
 
 
