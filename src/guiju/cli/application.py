@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from guiju import __version__
-from guiju.cli import audit, corpus, export, generate, plan, run, score, standards, verify
+from guiju.cli import (
+    answer,
+    audit,
+    code,
+    corpus,
+    eval,
+    export,
+    generate,
+    plan,
+    run,
+    score,
+    sentiment,
+    standards,
+    summarize,
+    translate,
+    verify,
+)
 
 application = typer.Typer(
     name="guiju",
@@ -20,7 +36,22 @@ application = typer.Typer(
     epilog="First steps: guiju run recipes/quickstart.yaml, then guiju verify runs/quickstart.",
 )
 
-for verb in (run, plan, generate, score, export, audit, verify):
+_VERBS = (
+    run,
+    plan,
+    generate,
+    score,
+    translate,
+    summarize,
+    answer,
+    code,
+    sentiment,
+    eval,
+    export,
+    audit,
+    verify,
+)
+for verb in _VERBS:
     application.command(name=verb.NAME, help=verb.__doc__, epilog=verb.EXAMPLE)(verb.command)
 application.add_typer(corpus.application, name="corpus")
 application.add_typer(standards.application, name="standards")

@@ -101,7 +101,7 @@ class Asker:
         long = [len(self.tokenizer.with_template(self.tokenizer.encode(text))[0]) > room for text in texts]
         stride = max(1, int(room * (1 - self.settings.overlap))) if self.settings.long_sources == "window" else None
         asked = [text for text, too_long in zip(texts, long, strict=True) if stride is not None or not too_long]
-        table = iter(self.model.classify(asked, stride=stride) if asked else [])
+        table: Iterator[Any] = iter(self.model.classify(asked, stride=stride) if asked else [])
         for record, too_long in zip(records, long, strict=True):
             if stride is None and too_long:
                 yield self._refused(record)

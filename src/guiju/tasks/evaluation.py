@@ -167,7 +167,7 @@ def score_samples(
     """The figures of samples, and what each sample scored by itself."""
     given: dict[str, Any] = {}
     if train and isinstance(task, Sentiment):
-        asked = [task.source(sample.record) for sample in samples]
+        asked = [sample.record.text for sample in samples if isinstance(sample.record, Labelled)]
         given["baseline"] = linear_probabilities(
             [one.text for one in train], [one.label for one in train], asked, language
         )

@@ -47,13 +47,20 @@ class Scores:
 class Task(Protocol):
     """One of the applications: how a model is asked, how its answer is read, how answers are scored."""
 
-    name: str
-    kind: type[Record]
-    main: str
-    """The metric that stands for the task in a table."""
+    @property
+    def name(self) -> str: ...
 
-    new_tokens: int
-    """Of an answer at most, where nothing else is said."""
+    @property
+    def kind(self) -> type[Record]:
+        """The records that it is made of."""
+
+    @property
+    def main(self) -> str:
+        """The metric that stands for the task in a table."""
+
+    @property
+    def new_tokens(self) -> int:
+        """Of an answer at most, where nothing else is said."""
 
     def prompt(self, record: Any, language: str) -> str:
         """What a model that goes on with text is asked. The whole of it must fit beside the answer."""

@@ -28,12 +28,12 @@ def blocks(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
     """A text in as few parts as fit, cut between sentences, and inside of one only where it is too long by itself."""
     held = ""
     for sentence in _spaced(text):
-        if held and not fits(held + sentence):
+        if held and not fits((held + sentence).strip()):
             yield held.strip()
             held = ""
         held += sentence
-        if not fits(held):
-            parts = [part for _, part in passages(held, fits, 0.0)]
+        if not fits(held.strip()):
+            parts = [part.strip() for _, part in passages(held.strip(), lambda part: fits(part.strip()), 0.0)]
             yield from parts[:-1]
             held = parts[-1] if parts else ""
     if held.strip():
@@ -48,8 +48,9 @@ def _furthest(text: str, begin: int, fits: Callable[[str], bool]) -> int:
     while low + 1 < high:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(text[begin:middle]) else (low, middle)
-    space = text.rfind(" ", begin, low)
-    return space + 1 if space > begin + (low - begin) // 2 else low
+    space = text.rfind(" ", begin, low) + 1
+    # What is shorter may yet have more tokens, where the last word is cut.
+    return space if space > begin + (low - begin) // 2 and fits(text[begin:space]) else low
 
 
 def _spaced(text: str) -> Iterator[str]:
