@@ -64,5 +64,5 @@ $(VENV)/core: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/core
 	@echo "adding what tests and checks need"
-	@$(PIP) install -qq -c constraints.txt -e '.[cpu,gguf,grammar,onnx,parquet,tensorflow]' --group dev
+	@$(PIP) install -qq -c constraints.txt -e '.[cpu,eval,gguf,grammar,harness,onnx,openai,parquet,tensorflow]' --group dev
 	@touch $@

@@ -19,9 +19,12 @@ import yaml
 
 EXTRAS = {
     "cpu": ("openvino", "nncf"),
+    "eval": ("rouge_score", "sacrebleu", "sklearn"),
     "gguf": ("gguf",),
     "grammar": ("llguidance",),
+    "harness": ("inspect_ai", "lm_eval"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openai": ("openai",),
     "tensorflow": ("tensorflow",),
 }
 
