@@ -9,10 +9,11 @@ from pathlib import Path
 from guiju.corpus import build_corpus, masking_controls
 from guiju.evidence import Kind
 from guiju.pipeline.orchestration import Reporter, StageContext, StageResult
+from guiju.pipeline.recipe import Recipe
 from guiju.tokens import Tokenizer, train_tokenizer, write_shards
 
 
-def make_corpus(context: StageContext) -> StageResult:
+def make_corpus(context: StageContext[Recipe]) -> StageResult:
     """Sources become documents; the licence register, the draw for inspection and every measure go on record."""
     recipe = context.recipe
     controls = masking_controls(recipe.corpus.personal_data)
@@ -25,7 +26,7 @@ def make_corpus(context: StageContext) -> StageResult:
     return StageResult(report.summary, report.line)
 
 
-def make_tokenizer(context: StageContext) -> StageResult:
+def make_tokenizer(context: StageContext[Recipe]) -> StageResult:
     """A byte-level vocabulary, learned from the training side alone."""
     report = context.reporter.progress
     texts = (
@@ -38,7 +39,7 @@ def make_tokenizer(context: StageContext) -> StageResult:
     )
 
 
-def make_tokens(context: StageContext) -> StageResult:
+def make_tokens(context: StageContext[Recipe]) -> StageResult:
     """Both sides of the split as memory-mapped ids; of pairs, their targets, with the sources beside them."""
     tokenizer = Tokenizer.load(context.path("tokenizer"))
     summary = {}

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,14 +26,15 @@ from guiju.model import AnyModel, ModelConfig, build_model, load_model, save_mod
 from guiju.pipeline.lessons import Lesson, RandomLesson, Work, flops_of, model_config, open_lesson, work_of
 from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.pipeline.recipe import Recipe
-from guiju.storage import folder_digests, write_json
+from guiju.pipeline.recording import record_measure, record_training_event
+from guiju.storage import write_json
 from guiju.tokens import Tokenizer
 from guiju.training import TrainingInterrupted, TrainingResult, train
 
 CALIBRATION_STEPS = 5
 
 
-def make_plan(context: StageContext) -> StageResult:
+def make_plan(context: StageContext[Recipe]) -> StageResult:
     """What pretraining will cost, from a few timed steps of the real loop on the real tokens."""
     plan = calibrated_plan(context.recipe, context.run.path)
     context.record(Kind.PLAN, {"forecast": plan.to_json()}, "forecast of pretraining, before it begins")
@@ -123,7 +122,7 @@ def _step_seconds(result: TrainingResult) -> list[float]:
     return [json.loads(line)["seconds"] for line in result.timing.read_text(encoding="utf-8").splitlines()]
 
 
-def pretrain(context: StageContext) -> StageResult:
+def pretrain(context: StageContext[Recipe]) -> StageResult:
     """The recipe's objective on the training tokens, from the newest whole checkpoint where there is one."""
     recipe = context.recipe
     tokenizer = Tokenizer.load(context.path("tokenizer"))
@@ -140,7 +139,7 @@ def pretrain(context: StageContext) -> StageResult:
             recipe.training,
             folder=context.path("checkpoints"),
             evaluate=lesson.watch,
-            on_event=lambda name, facts: _on_event(context, name, facts),
+            on_event=lambda name, facts: record_training_event(context, name, facts),
             report=context.reporter.progress,
             flops_per_token=work.flops / work.targets,
             energy_kwh=meter.energy_kwh,
@@ -172,13 +171,13 @@ def pretrain(context: StageContext) -> StageResult:
     )
 
 
-def evaluate(context: StageContext) -> StageResult:
+def evaluate(context: StageContext[Recipe]) -> StageResult:
     """The model on all held-out text, beside what it must beat."""
     recipe = context.recipe
     model = load_model(context.path("model"))
     lesson = open_lesson(recipe, context.run.path)
     found = lesson.assess(model, new_model(recipe, model.config))
-    _record_measure(context, found.measure, found.value, found.what, "bits/byte", found.details)
+    record_measure(context, found.measure, found.value, found.what, "bits/byte", found.details)
     for note in found.notes:
         context.reporter.note(note)
     context.path("tasks").mkdir(exist_ok=True)
@@ -193,32 +192,8 @@ def new_model(recipe: Recipe, config: ModelConfig) -> AnyModel:
         return build_model(config)
 
 
-def _on_event(context: StageContext, name: str, facts: Mapping[str, Any]) -> None:
-    """Training's events on record; a checkpoint's files are named as soon as they are safe."""
-    if name == "evaluation":
-        context.reporter.note(
-            f"step {facts['step']}: {_rounded(facts['bits_per_byte'])} bits per byte of held-out text"
-        )
-    if name == "notice":
-        context.reporter.note(facts["text"])
-    if name != "checkpoint":
-        context.record(Kind.TRAINING_EVENT, {"event": name, **facts}, f"training: {name}")
-        return
-    place = f"checkpoints/{facts['folder']}"
-    manifest = context.run.manifest()
-    outputs: dict[str, str | None] = {
-        path: None for old in facts["removed"] for path in manifest if path.startswith(f"checkpoints/{old}/")
-    }
-    outputs.update({f"{place}/{path}": digest for path, digest in folder_digests(context.path(place)).items()})
-    context.record(Kind.CHECKPOINT, dict(facts), f"checkpoint after step {facts['step']}", outputs=outputs)
-
-
-def _rounded(value: float | None) -> str:
-    return "no finite number of" if value is None else f"{value:.3f}"
-
-
 def _record_cost(
-    context: StageContext, config: ModelConfig, result: TrainingResult, reading: Reading, work: Work
+    context: StageContext[Recipe], config: ModelConfig, result: TrainingResult, reading: Reading, work: Work
 ) -> None:
     """Forecast beside what was measured, and the measures that standards ask for."""
     said = json.loads(context.path("plan.json").read_text(encoding="utf-8"))
@@ -237,23 +212,7 @@ def _record_cost(
     rows = [asdict(row) for row in forecast_against_actual(forecast, actual)]
     meter = reading.to_json()
     context.record(Kind.COST, {"rows": rows, "meter": meter}, "forecast of pretraining against what it took")
-    _record_measure(context, "param_count", parameters(config).total, "weights of the model, counted", "parameters")
-    _record_measure(context, "training_flops", work.flops, "operations of the matrix products in pretraining", "FLOP")
-    _record_measure(context, "energy_kwh", reading.energy_kwh, "energy of pretraining", "kWh", meter)
-    _record_measure(context, "co2e_kg", reading.co2_kg, "CO2 equivalent of that energy", "kg")
-
-
-def _record_measure(
-    context: StageContext, measure: str, value: float, what: str, unit: str, details: Mapping[str, Any] | None = None
-) -> None:
-    body = {
-        "measure": measure,
-        "what": what,
-        "count": None,
-        "n": None,
-        "value": value,
-        "unit": unit,
-        "sampled": False,
-        "details": dict(details or {}),
-    }
-    context.record(Kind.MEASUREMENT, body, what)
+    record_measure(context, "param_count", parameters(config).total, "weights of the model, counted", "parameters")
+    record_measure(context, "training_flops", work.flops, "operations of the matrix products in pretraining", "FLOP")
+    record_measure(context, "energy_kwh", reading.energy_kwh, "energy of pretraining", "kWh", meter)
+    record_measure(context, "co2e_kg", reading.co2_kg, "CO2 equivalent of that energy", "kg")

@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from guiju.errors import ConfigError, EvidenceError
 from guiju.evidence import Entry, Kind, Run, canonical_json, environment, read_entries, read_manifest
 from guiju.pipeline.judging import digest_of, said_by_people
-from guiju.pipeline.recipe import Recipe, write_recipe
+from guiju.pipeline.reading import AnyRecipe, write_recipe
 from guiju.storage import folder_digests, remove_stale, require_free_space, sha256_file, write_text
+
+R = TypeVar("R", bound=AnyRecipe)
+"""What steers the stages: the recipe of the verb whose stages they are."""
 
 
 class Reporter(Protocol):
@@ -35,11 +38,11 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True)
-class StageContext:
+class StageContext(Generic[R]):
     """What a stage may use while it works."""
 
     run: Run
-    recipe: Recipe
+    recipe: R
     name: str
     reporter: Reporter
     resuming: bool
@@ -62,29 +65,29 @@ class StageResult:
     """One line for the screen."""
 
 
-def _no_files(recipe: Recipe) -> dict[str, Path]:
+def _no_files(recipe: AnyRecipe) -> dict[str, Path]:
     return {}
 
 
-def _little_space(recipe: Recipe) -> int:
+def _little_space(recipe: AnyRecipe) -> int:
     return 1 << 20
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Generic[R]):
     """A step of the run: what steers it, what it needs, what it leaves, and the work itself."""
 
     name: str
     needs: tuple[str, ...]
     outputs: tuple[str, ...]
     """Run-relative files and folders that belong to this stage alone."""
-    settings: Callable[[Recipe], Mapping[str, Any]]
-    work: Callable[[StageContext], StageResult]
-    files: Callable[[Recipe], dict[str, Path]] = _no_files
+    settings: Callable[[R], Mapping[str, Any]]
+    work: Callable[[StageContext[R]], StageResult]
+    files: Callable[[R], dict[str, Path]] = _no_files
     """Files outside the run that the stage reads."""
     heeds_people: bool = False
     """What people put on record counts among what it reads."""
-    space_bytes: Callable[[Recipe], int] = _little_space
+    space_bytes: Callable[[R], int] = _little_space
     resumable: bool = False
     """Its outputs grow while it works; a new key starts from none."""
     version: int = 1
@@ -92,8 +95,8 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class StageState:
-    stage: Stage
+class StageState(Generic[R]):
+    stage: Stage[R]
     key: str | None
     """None while a stage that it needs is still to be done."""
     status: str
@@ -137,10 +140,10 @@ class _History:
         return history
 
 
-class Orchestrator:
+class Orchestrator(Generic[R]):
     """Runs a recipe's stages over one run folder."""
 
-    def __init__(self, run: Run | Glance, recipe: Recipe, stages: tuple[Stage, ...], reporter: Reporter) -> None:
+    def __init__(self, run: Run | Glance, recipe: R, stages: tuple[Stage[R], ...], reporter: Reporter) -> None:
         self.run = run
         self.recipe = recipe
         self.stages = stages
@@ -148,7 +151,7 @@ class Orchestrator:
         self.history = _History.of(run)
         self._file_digests: dict[Path, str] = {}
 
-    def states(self) -> Iterator[StageState]:
+    def states(self) -> Iterator[StageState[R]]:
         """Each stage's state, in order, without doing anything."""
         undone: set[str] = set()
         for stage in self.stages:
@@ -157,11 +160,12 @@ class Orchestrator:
                 undone.add(stage.name)
             yield state
 
-    def run_all(self, only: str | None = None) -> list[str]:
+    def run_all(self, only: str | None = None, before: Callable[[str], None] | None = None) -> list[str]:
         """Do what is to be done; returns the names of the stages that were done.
 
         Args:
             only: this stage alone, which needs those before it to be up to date.
+            before: called with each stage's name before it is looked at.
         Raises:
             ConfigError: `only` names no stage, or one whose needs are not up to date.
         """
@@ -171,6 +175,8 @@ class Orchestrator:
         for stage in self.stages:
             if only is not None and stage.name != only:
                 continue
+            if before is not None:
+                before(stage.name)
             state = self._state(stage, set())
             self.reporter.stage(stage.name, state.status, state.why)
             if state.status != "up to date":
@@ -194,7 +200,7 @@ class Orchestrator:
                     f"run the recipe without --only, or with --only {need} first"
                 )
 
-    def _state(self, stage: Stage, undone: set[str]) -> StageState:
+    def _state(self, stage: Stage[R], undone: set[str]) -> StageState[R]:
         waiting = [need for need in stage.needs if need in undone]
         if waiting:
             return StageState(stage, None, "to do", f"{waiting[0]} is to be done first")
@@ -215,7 +221,7 @@ class Orchestrator:
             return StageState(stage, key, "to do", changed)
         return StageState(stage, key, "up to date", "")
 
-    def _inputs(self, stage: Stage) -> dict[str, str]:
+    def _inputs(self, stage: Stage[R]) -> dict[str, str]:
         """Digests of everything that the stage reads, by name."""
         inputs = {}
         for need in stage.needs:
@@ -229,7 +235,7 @@ class Orchestrator:
             inputs[name] = self._file_digests[path]
         return inputs
 
-    def _key(self, stage: Stage, inputs: Mapping[str, str]) -> str:
+    def _key(self, stage: Stage[R], inputs: Mapping[str, str]) -> str:
         return hashlib.sha256(
             canonical_json(
                 {
@@ -241,7 +247,7 @@ class Orchestrator:
             )
         ).hexdigest()
 
-    def _what_changed(self, stage: Stage, inputs: Mapping[str, str]) -> str:
+    def _what_changed(self, stage: Stage[R], inputs: Mapping[str, str]) -> str:
         before = self.history.started[stage.name]
         old, new = _flat(before.get("settings", {})), _flat(stage.settings(self.recipe))
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
@@ -253,7 +259,7 @@ class Orchestrator:
             return "changed: " + ", ".join(moved[:3]) + (" and more" if len(moved) > 3 else "")
         return "guiju does this stage differently now"
 
-    def _changed_output(self, stage: Stage) -> str:
+    def _changed_output(self, stage: Stage[R]) -> str:
         manifest = self.run.manifest()
         for path in sorted({*self.history.outputs[stage.name], *(p for p in manifest if _belongs(p, stage.outputs))}):
             place = self.run.path / path
@@ -263,7 +269,7 @@ class Orchestrator:
                 return f"{path} was changed from outside"
         return ""
 
-    def _do(self, stage: Stage, state: StageState) -> None:
+    def _do(self, stage: Stage[R], state: StageState[R]) -> None:
         run = self.run
         assert isinstance(run, Run), "a glance does nothing"
         require_free_space(run.path, stage.space_bytes(self.recipe), f"the stage {stage.name}")
@@ -294,7 +300,7 @@ class Orchestrator:
         self.history.outputs[stage.name] = outputs
         self.reporter.finished(stage.name, seconds, result.line)
 
-    def _remove_outputs(self, stage: Stage) -> dict[str, str | None]:
+    def _remove_outputs(self, stage: Stage[R]) -> dict[str, str | None]:
         """Take away what an earlier key left, so that nothing of it can be resumed from."""
         manifest = self.run.manifest()
         removed: dict[str, str | None] = {}
@@ -309,7 +315,7 @@ class Orchestrator:
                 place.unlink(missing_ok=True)
         return removed
 
-    def _outputs(self, stage: Stage) -> dict[str, str]:
+    def _outputs(self, stage: Stage[R]) -> dict[str, str]:
         found: dict[str, str] = {}
         for output in stage.outputs:
             place = self.run.path / output
@@ -321,7 +327,7 @@ class Orchestrator:
         return found
 
 
-def open_run(folder: Path, recipe: Recipe) -> Run:
+def open_run(folder: Path, recipe: AnyRecipe) -> Run:
     """The run folder of a recipe, made where there is none; recipe.yaml in it holds every default written out.
 
     Raises:
@@ -345,7 +351,7 @@ def open_run(folder: Path, recipe: Recipe) -> Run:
     return run
 
 
-def _write_resolved_recipe(run: Run, recipe: Recipe) -> None:
+def _write_resolved_recipe(run: Run, recipe: AnyRecipe) -> None:
     path = run.path / "recipe.yaml"
     text = write_recipe(recipe, run.path)
     digest = hashlib.sha256(text.encode()).hexdigest()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import ClassVar
 
 from guiju.corpus import CorpusSettings
 from guiju.errors import ConfigError
 from guiju.generation import SamplingSettings
 from guiju.model import ModelSettings
-from guiju.settings import apply_overrides, from_mapping, load_yaml, to_mapping
+from guiju.pipeline.reading import read_as, require_name
 from guiju.tokens import TokenizerSettings, sentinels_needed
 from guiju.training import TrainingSettings, objective_name
 
@@ -72,6 +68,7 @@ class CostSettings:
 class Recipe:
     """All that steers a run."""
 
+    verb: ClassVar[str] = "run"
     corpus: CorpusSettings
     name: str = ""
     """The run's name; the recipe's file name where it is not given."""
@@ -85,8 +82,7 @@ class Recipe:
     cost: CostSettings = field(default_factory=CostSettings)
 
     def __post_init__(self) -> None:
-        if self.name and not re.fullmatch(r"[\w][\w.-]*", self.name):
-            raise ConfigError(f"name is {self.name!r}; it may hold letters, digits, '.', '_' and '-'")
+        require_name(self.name)
         object.__setattr__(self, "tokenizer", _with_needed_tokens(self.tokenizer, self.objective, self.model.context))
         self._check_prompts()
 
@@ -132,33 +128,4 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: the file is missing or malformed, a key is unknown, or a value may not stand there.
     """
-    data = _with_environment(apply_overrides(load_yaml(path), overrides))
-    recipe = from_mapping(Recipe, data)
-    root = recipe.root if recipe.root.is_absolute() else path.parent / recipe.root
-    return replace(recipe, name=recipe.name or path.stem, root=root)
-
-
-def write_recipe(recipe: Recipe, folder: Path) -> str:
-    """The recipe as YAML with every default written out, so that it can be run again from `folder`."""
-    data = to_mapping(recipe)
-    data["root"] = Path(os.path.relpath(recipe.root.resolve(), folder.resolve())).as_posix()
-    head = "# What this run was made by, every default written out. guiju run recipe.yaml repeats it.\n"
-    return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _with_environment(data: Mapping[str, object]) -> dict[str, object]:
-    """Paths may begin with $GUIJU_DATA, the folder of sets that may be measured but not shipped."""
-
-    def fill(value: object) -> Any:
-        if isinstance(value, str) and "$GUIJU_DATA" in value:
-            place = os.environ.get("GUIJU_DATA")
-            if not place:
-                raise ConfigError(f"{value} needs the environment variable GUIJU_DATA, which is not set")
-            return value.replace("$GUIJU_DATA", place)
-        if isinstance(value, Mapping):
-            return {key: fill(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [fill(item) for item in value]
-        return value
-
-    return {key: fill(value) for key, value in data.items()}
+    return read_as(Recipe, path, overrides)

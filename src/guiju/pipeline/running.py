@@ -6,13 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from guiju.compute import Plan, find_grid
 from guiju.corpus import input_files
 from guiju.errors import ConfigError
 from guiju.evidence import Kind
 from guiju.pipeline.learning import calibrated_plan, plan_without_data
-from guiju.pipeline.orchestration import Glance, Orchestrator, Reporter, StageState, open_run
+from guiju.pipeline.orchestration import Glance, Orchestrator, R, Reporter, Stage, StageState, open_run
+from guiju.pipeline.reading import AnyRecipe
 from guiju.pipeline.recipe import Recipe, read_recipe
 from guiju.pipeline.stages import STAGES
 from guiju.pipeline.summary import RunSummary, summarise
@@ -48,27 +50,33 @@ def _checked(path: Path, overrides: Sequence[str], only: str | None) -> Recipe:
     input_files(recipe.corpus, recipe.root)
     load_standard(recipe.audit.standard, recipe.audit.as_of)
     find_grid(recipe.cost.grid)
-    names = [stage.name for stage in STAGES]
-    if only is not None and only not in names:
-        raise ConfigError(f"--only {only}: there is no such stage; the stages are {', '.join(names)}")
+    require_stage(only, STAGES)
     return recipe
 
 
 def plan_states(
     path: Path, *, overrides: Sequence[str] = (), only: str | None = None, out: Path | None = None
-) -> list[StageState]:
+) -> list[StageState[Recipe]]:
     """Which stages `run_recipe` would do, and why; nothing is written."""
     recipe = _checked(path, overrides, only)
-    return [state for state in _states(recipe, run_folder(recipe, out)) if only in (None, state.stage.name)]
+    return [state for state in states_of(recipe, STAGES, run_folder(recipe, out)) if only in (None, state.stage.name)]
 
 
-def _states(recipe: Recipe, folder: Path) -> list[StageState]:
+def states_of(recipe: R, stages: tuple[Stage[R], ...], folder: Path) -> list[StageState[R]]:
+    """Each stage's state in a run folder, which may not be there yet; nothing is written."""
     if not (folder / "ledger").exists():
-        return [StageState(stage, None, "to do", "not done yet") for stage in STAGES]
-    return list(Orchestrator(Glance(folder), recipe, STAGES, _Silent()).states())
+        return [StageState(stage, None, "to do", "not done yet") for stage in stages]
+    return list(Orchestrator(Glance(folder), recipe, stages, _Silent()).states())
 
 
-def describe_states(states: Sequence[StageState]) -> str:
+def require_stage(only: str | None, stages: Sequence[Stage[Any]]) -> None:
+    """Refuse the name of a stage that there is not."""
+    names = [stage.name for stage in stages]
+    if only is not None and only not in names:
+        raise ConfigError(f"--only {only}: there is no such stage; the stages are {', '.join(names)}")
+
+
+def describe_states(states: Sequence[StageState[Any]]) -> str:
     """The states as lines for the screen."""
     return "\n".join(f"{s.stage.name:<10} {s.status:<11} {s.why}".rstrip() for s in states)
 
@@ -82,7 +90,7 @@ def plan_recipe(path: Path, *, overrides: Sequence[str] = (), out: Path | None =
     return plan_without_data(recipe)
 
 
-def run_folder(recipe: Recipe, out: Path | None) -> Path:
+def run_folder(recipe: AnyRecipe, out: Path | None) -> Path:
     """runs/NAME below the current folder, where no other is asked for."""
     return out if out is not None else Path("runs") / recipe.name
 

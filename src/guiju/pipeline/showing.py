@@ -9,6 +9,7 @@ from guiju.evidence import Kind
 from guiju.model import load_model
 from guiju.pipeline.filling import FOR_OBJECTIVE, respond
 from guiju.pipeline.orchestration import StageContext, StageResult
+from guiju.pipeline.recipe import Recipe
 from guiju.settings import to_mapping
 from guiju.statistics import Verdict
 from guiju.storage import write_json
@@ -17,7 +18,7 @@ from guiju.tokens import Tokenizer
 CONTINUATIONS = "tasks/generation.json"
 
 
-def make_continuations(context: StageContext) -> StageResult:
+def make_continuations(context: StageContext[Recipe]) -> StageResult:
     """Each of the recipe's prompts, continued, filled in or answered; every sequence with its ids goes on record."""
     settings, objective = context.recipe.generation, context.recipe.objective
     model = load_model(context.path("model"))
@@ -54,7 +55,7 @@ def _told(kept: list[dict[str, Any]], count: int) -> str:
     return f"{count} texts for {len(kept)} prompts: {body['prompt']} -> {shown}"
 
 
-def make_findings(context: StageContext) -> StageResult:
+def make_findings(context: StageContext[Recipe]) -> StageResult:
     """Every clause of the standard gets its verdict, from what the records say."""
     settings = context.recipe.audit
     findings = audit_run(context.run, settings.standard, as_of=settings.as_of)
@@ -64,7 +65,7 @@ def make_findings(context: StageContext) -> StageResult:
     return StageResult({"standard": settings.standard, "verdicts": counts}, f"{settings.standard}: {told}")
 
 
-def make_report(context: StageContext) -> StageResult:
+def make_report(context: StageContext[Recipe]) -> StageResult:
     """One page that a person can read, print and check."""
     page = write_report(context.run)
     return StageResult(

@@ -46,7 +46,7 @@ def _checkpoint_space(recipe: Recipe) -> int:
     return (recipe.training.keep + 2) * weights * 12
 
 
-STAGES = (
+STAGES: tuple[Stage[Recipe], ...] = (
     Stage(
         name="corpus",
         needs=(),
