@@ -4,8 +4,8 @@ from guiju.training.baselines import NgramBaselines, ngram_baselines, unigram_ch
 from guiju.training.evaluation import evaluate_bits_per_byte
 from guiju.training.loop import train
 from guiju.training.loss import cross_entropy_in_chunks
-from guiju.training.objectives import make_objective, objective_name
-from guiju.training.preferences import reference_log_probs
+from guiju.training.objectives import Objective, make_objective, objective_name
+from guiju.training.preferences import reference_log_probs, row_log_probs
 from guiju.training.result import Batches, TrainingResult
 from guiju.training.scoring import (
     TargetScores,
@@ -20,6 +20,7 @@ from guiju.training.stopping import TrainingInterrupted
 __all__ = [
     "Batches",
     "NgramBaselines",
+    "Objective",
     "TargetScores",
     "TrainingInterrupted",
     "TrainingResult",
@@ -32,6 +33,7 @@ __all__ = [
     "ngram_baselines",
     "objective_name",
     "reference_log_probs",
+    "row_log_probs",
     "score_targets",
     "score_unigram",
     "train",

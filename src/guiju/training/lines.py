@@ -11,6 +11,9 @@ from typing import Any
 
 from guiju.errors import StorageError
 
+BITS_PER_BYTE = "bits_per_byte"
+"""What evaluations measure where nothing else is said."""
+
 
 class Lines:
     """Appends lines; what is lost with a crash is written again by the run that goes on from the last checkpoint."""
@@ -50,7 +53,7 @@ def plain_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def evaluations(log: Path) -> tuple[tuple[int, float], ...]:
-    """(step, bits per byte) of each evaluation in a training log."""
+def evaluations(log: Path, measure: str = BITS_PER_BYTE) -> tuple[tuple[int, float], ...]:
+    """(step, what was measured) of each evaluation in a training log."""
     lines = [json.loads(line) for line in log.read_bytes().splitlines()]
-    return tuple((line["step"], float(line["bits_per_byte"])) for line in lines if "bits_per_byte" in line)
+    return tuple((line["step"], float(line[measure])) for line in lines if measure in line)

@@ -31,13 +31,13 @@ from guiju.tokens import Batch
 from guiju.training import checkpoints
 from guiju.training.effect import EffectCheck, require_sums
 from guiju.training.identity import differences, require_fit, require_same_run, run_facts
-from guiju.training.lines import Lines, evaluations, plain_number
+from guiju.training.lines import BITS_PER_BYTE, Lines, evaluations, plain_number
 from guiju.training.moving import memory_tensors, random_states, restore_random, restore_tensors
 from guiju.training.objectives import make_objective
 from guiju.training.optimizer import make_optimizer, set_rate
 from guiju.training.progress import Pace, progress_line
 from guiju.training.result import Batches, OnEvent, Report, TrainingResult
-from guiju.training.selection import moving, trainable
+from guiju.training.selection import only_selected, trainable
 from guiju.training.settings import TrainingSettings, learning_rate
 from guiju.training.stopping import Cut, StopSignals, TrainingInterrupted
 
@@ -57,6 +57,7 @@ def train(
     *,
     folder: Path,
     evaluate: Callable[[AnyModel], float] | None = None,
+    measure: str = BITS_PER_BYTE,
     on_event: OnEvent | None = None,
     report: Report | None = None,
     flops_per_token: float | None = None,
@@ -69,7 +70,8 @@ def train(
         model: with its first weights; they are replaced where training goes on from a checkpoint.
         batches: made as in every run that shares the folder.
         folder: for checkpoints, train_log.jsonl and timing.jsonl.
-        evaluate: model -> bits per byte on held-out text.
+        evaluate: model -> how well it does on held-out data; less is better.
+        measure: what that is, as the log and the events call it.
         on_event: called with a name ("started", "resumed", "notice", "step-skipped", "evaluation", "checkpoint",
             "interrupted", "finished") and plain facts.
         report: called after each step with (steps done, steps in all, a line for the screen).
@@ -85,11 +87,12 @@ def train(
         TrainingInterrupted: SIGTERM or SIGINT came; a checkpoint was written.
     """
     run = _Run(model, batches, settings, Path(folder), evaluate, on_event, report)
+    run.measure = measure
     run.flops_per_token, run.peak_flops, run.energy_kwh = flops_per_token, peak_flops, energy_kwh
     with ExitStack() as stack:
         devices_used = [run.device] if run.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices_used))
-        stack.enter_context(moving(model, settings))
+        stack.enter_context(only_selected(model, settings))
         signals = stack.enter_context(StopSignals())
         run.start()
         stack.callback(run.close)
@@ -103,6 +106,7 @@ class _Run:
     flops_per_token: float | None
     peak_flops: float | None
     energy_kwh: Callable[[], float] | None
+    measure: str
 
     def __init__(
         self,
@@ -238,8 +242,8 @@ class _Run:
         while self.step < self.settings.steps or not self.evaluated:
             before = Place(self.batches.state(), random_states(self.device))
             try:
-                bits = None if self.evaluated else self._evaluate(signals)
-                found = self._gradients(signals) if bits is None else None
+                measured = None if self.evaluated else self._evaluate(signals)
+                found = self._gradients(signals) if measured is None else None
             except Cut:
                 self._stop(before, signals)
             except Exception as error:
@@ -251,8 +255,8 @@ class _Run:
                     raise
                 self._give_up_compiling(error, before)
                 continue
-            if bits is not None:
-                self._note_evaluation(bits)
+            if measured is not None:
+                self._note_evaluation(measured)
             if found is not None:
                 self._update(*found)
             if self.evaluated and (self._due(self.settings.checkpoint_every) or self.step == self.settings.steps):
@@ -348,10 +352,10 @@ class _Run:
             self.model.train()
             self.pace.exclude(time.perf_counter() - started)
 
-    def _note_evaluation(self, bits: float) -> None:
-        self.log.write({"step": self.step, "bits_per_byte": plain_number(bits)})
+    def _note_evaluation(self, found: float) -> None:
+        self.log.write({"step": self.step, self.measure: plain_number(found)})
         self.evaluated = True
-        self._event("evaluation", {"step": self.step, "bits_per_byte": plain_number(bits)})
+        self._event("evaluation", {"step": self.step, self.measure: plain_number(found)})
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -451,7 +455,7 @@ class _Run:
             flops=None if self.flops_per_token is None else self.flops_per_token * pace.tokens,
             peak_share=self._peak_share(speed) if pace.seconds else None,
             final_loss=self.final_loss,
-            evaluations=evaluations(self.log_path),
+            evaluations=evaluations(self.log_path, self.measure),
             log=self.log_path,
             timing=self.timing_path,
             checkpoint=checkpoints.checkpoint_path(self.folder, self.step),

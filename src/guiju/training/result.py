@@ -51,7 +51,7 @@ class TrainingResult:
     final_loss: float | None
     """Mean nats a token of the last step that was not skipped."""
     evaluations: tuple[tuple[int, float], ...]
-    """(step, bits per byte), those of earlier processes included."""
+    """(step, what was measured on held-out data), those of earlier processes included."""
     log: Path
     """train_log.jsonl: a line a step; the same bytes however often training was interrupted."""
     timing: Path

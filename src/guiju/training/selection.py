@@ -37,7 +37,7 @@ def still_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def moving(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
+def only_selected(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
     """While this lasts, only those weights are trainable that `train` and `freeze` leave so.
 
     Raises:
