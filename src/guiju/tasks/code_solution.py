@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from guiju.tasks.code_wire import Json, Line, decode, encode
+from guiju.tasks.code_wire import Json, Line, WireError, decode, encode
 from guiju.tasks.sandbox_inside import begin, new_module, silence
 
 
@@ -34,7 +34,10 @@ class _Solution:
         """
         message = loaded
         while True:
-            self.line.send(message)
+            try:
+                self.line.send(message)
+            except WireError as problem:  # too much for one line
+                self.line.send(raised(problem))
             request = self.line.receive()
             if "do" not in request:
                 return request

@@ -12,12 +12,12 @@ TRIES = {
     "see the environment": "set(os.environ) <= {*names, 'PWD', 'LC_CTYPE'} and missing()",
     "open a socket": "socket.socket()",
     "open a Unix socket": "socket.socket(socket.AF_UNIX)",
-    "start a process": "os.fork()",
+    "start a process": "os.fork() or os._exit(0)",
     "signal a process": "os.kill(os.getppid(), 0)",
     "be somebody": "os.getuid() == 65534 and missing()",
     "use a privilege": "os.chroot('/')",
     "make a name space": "call('unshare', 0x10000000)",
-    "trace a process": "call('ptrace', 0, 0, 0, 0)",
+    "trace a process": "call('ptrace', 0x4206, 1, 0, 0)",
     "mount": "call('mount', b'none', b'/tmp', b'tmpfs', 0, None)",
 }
 """What must fail, in words, and the try."""

@@ -1,6 +1,5 @@
 """Exhaust the disk."""
 
-
 written = 0
 with open("/tmp/large", "wb") as file:
     while written < 1 << 30:

@@ -1,4 +1,4 @@
-"""Stop itself."""
+"""Exhaust time by stopping."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Recurse in a printed list."""
+"""Exhaust the stack by printing."""
 
 value = []
 for _ in range(10**6):

@@ -1,4 +1,4 @@
-"""Compute for ever in one call."""
+"""Exhaust time in one call."""
 
 import sys
 

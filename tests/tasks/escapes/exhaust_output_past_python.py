@@ -1,4 +1,4 @@
-"""Write without end past python."""
+"""Exhaust output past python."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Close its output and stay."""
+"""Exhaust time behind a closed output."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Leave a child that nobody waits for."""
+"""Exhaust processes by orphans."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Write errors without end."""
+"""Exhaust output of errors."""
 
 import sys
 

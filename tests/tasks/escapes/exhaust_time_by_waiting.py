@@ -1,4 +1,4 @@
-"""Wait for a signal."""
+"""Exhaust time by waiting."""
 
 import signal
 

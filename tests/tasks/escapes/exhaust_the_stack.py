@@ -1,4 +1,4 @@
-"""Recurse for ever."""
+"""Exhaust the stack."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Start itself again and again."""
+"""Exhaust time by starting again."""
 
 import os
 

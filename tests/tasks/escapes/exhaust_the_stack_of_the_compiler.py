@@ -1,4 +1,4 @@
-"""Recurse in the compiler."""
+"""Exhaust the stack of the compiler."""
 
 eval("-" * 10**6 + "1")
 eval("(" * 10**5)

@@ -1,4 +1,4 @@
-"""Match for ever."""
+"""Exhaust time by matching."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Sleep for ever."""
+"""Exhaust time by sleeping."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Write without end."""
+"""Exhaust output."""
 
 while True:
     print("x" * 1000)

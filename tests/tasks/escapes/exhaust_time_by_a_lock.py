@@ -1,4 +1,4 @@
-"""Lock a file and wait."""
+"""Exhaust time by a lock."""
 
 import fcntl
 

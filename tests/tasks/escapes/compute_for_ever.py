@@ -1,4 +1,0 @@
-"""Compute for ever."""
-
-while True:
-    pass

@@ -1,0 +1,4 @@
+"""Exhaust time by computing."""
+
+while True:
+    pass
