@@ -108,9 +108,11 @@ class LoraLinear(nn.Module):
         its few bits."""
         base = self.base
         weight = base.weight() if isinstance(base, RoundedLinear) else base.weight
-        total = (weight.float() + self.scale * (self.up.float() @ self.down.float())).to(weight.dtype)
+        wide = torch.promote_types(weight.dtype, self.up.dtype)
+        total = (weight.to(wide) + self.scale * (self.up.to(wide) @ self.down.to(wide))).to(weight.dtype)
+        rows, columns = matrix_shape(base)
         with torch.device("meta"):
-            made = nn.Linear(*reversed(matrix_shape(base)), bias=base.bias is not None)
+            made = nn.Linear(columns, rows, bias=base.bias is not None)
         made.weight = nn.Parameter(total)
         if base.bias is not None:
             made.bias = base.bias
@@ -140,7 +142,7 @@ def add_lora(model: AnyModel, settings: LoraSettings) -> None:
     chosen = {name for name in linears if any(_fits(name, wanted) for wanted in settings.layers)}
     for wanted in settings.layers:
         if not any(_fits(name, wanted) for name in linears):
-            ends = sorted({name.split(".layers.")[-1].partition(".")[2] for name in linears})
+            ends = sorted({name.rpartition("layers.")[2].partition(".")[2] for name in linears})
             raise ConfigError(
                 f"lora.layers has {wanted!r}, but the model's linear layers are {', '.join(ends)}; name one of them, "
                 f"its end, or {ALL}"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from guiju.errors import ModelError, StorageError
 from guiju.model.building import AnyModel
-from guiju.model.families import Family, config_for
+from guiju.model.families import FAMILIES, Family, config_for
 from guiju.model.families.border import Border
 from guiju.model.lora import (
     LoraLinear,
@@ -72,6 +72,8 @@ class AdapterBase:
     """Where it is found: a run, a folder, a name."""
     digest: str
     """`weights_digest` of it; empty where nobody took it."""
+    family: str = ""
+    """Its model_type, whose names are written; by default that under which the model would be saved."""
 
 
 def save_peft(model: AnyModel, folder: Path, base: AdapterBase) -> None:
@@ -86,7 +88,7 @@ def save_peft(model: AnyModel, folder: Path, base: AdapterBase) -> None:
     if not base.digest:
         raise ModelError(f"an adapter of {base.reference} is saved with the digest of its base; take weights_digest")
     folder = Path(folder)
-    made = _Written(model)
+    made = _Written(model, _families(model, base.family)[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -98,15 +100,15 @@ def save_peft(model: AnyModel, folder: Path, base: AdapterBase) -> None:
 class _Written:
     """A model's adapters by PEFT's names."""
 
-    def __init__(self, model: AnyModel) -> None:
-        self.model = model
+    def __init__(self, model: AnyModel, family: Family) -> None:
+        self.model, self.family = model, family
         self.tensors: dict[str, Tensor] = {}
         self.ranks: dict[str, int] = {}
         self.alphas: dict[str, float] = {}
         adapters = lora_layers(model)
         self.dropout = max(adapter.dropout.p for adapter in adapters.values())
         self.transposed = False
-        self.modules = _modules(model)
+        self.modules = _modules(model, family)
         for theirs, border, ours in self.modules:
             parts = [adapters.get(name) for name in ours]
             if any(part is not None for part in parts):
@@ -134,7 +136,7 @@ class _Written:
             "rank_pattern": ranks,
             "alpha_pattern": alphas,
             "target_modules": self._targets(),
-            "modules_to_save": sorted({_first_part(name, self.model) for name in self.whole}) or None,
+            "modules_to_save": sorted({_first_part(name, self.family) for name in self.whole}) or None,
             "fan_in_fan_out": self.transposed,
             "bias": "none",
             "use_rslora": False,
@@ -163,8 +165,8 @@ class _Written:
     def _add_whole(self, theirs: str, border: Border, ours: tuple[str, ...]) -> None:
         for kind in ("weight", "bias"):
             held = [getattr(self.model.get_submodule(name), kind, None) for name in ours]
-            if held[0] is not None:
-                tensors = [tensor.detach().float() for tensor in held]
+            tensors = [tensor.detach().float() for tensor in held if tensor is not None]
+            if tensors:
                 whole = border.to_theirs(tensors) if kind == "weight" else torch.cat(tensors)
                 self.tensors[f"{_OUTER}{theirs}.{kind}"] = whole
 
@@ -197,7 +199,8 @@ def load_peft(model: AnyModel, folder: Path, *, digest: str | None = None) -> Ad
     config = _read_config(folder)
     with closing(_open_tensors(folder)) as weights:
         _require_base(model, folder, weights, digest, config)
-        adapters, whole = _read_adapters(model, folder, weights, config)
+        family = _family_of(model, weights)
+        adapters, whole = _read_adapters(model, family, folder, weights, config)
     freeze_base(model)
     linears = linear_layers(model)
     for name, (down, up, scale) in adapters.items():
@@ -207,7 +210,8 @@ def load_peft(model: AnyModel, folder: Path, *, digest: str | None = None) -> Ad
     with torch.no_grad():
         for name, tensor in whole.items():
             model.get_parameter(name).copy_(tensor)
-    return AdapterBase(str(config.get("base_model_name_or_path") or ""), weights.metadata.get(_DIGEST, ""))
+    reference = str(config.get("base_model_name_or_path") or "")
+    return AdapterBase(reference, weights.metadata.get(_DIGEST, ""), family.model_type)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -262,10 +266,10 @@ def _require_base(
 
 
 def _read_adapters(
-    model: AnyModel, folder: Path, weights: Weights, config: Mapping[str, Any]
+    model: AnyModel, family: Family, folder: Path, weights: Weights, config: Mapping[str, Any]
 ) -> tuple[dict[str, tuple[Tensor, Tensor, float]], dict[str, Tensor]]:
     """By our names: (down, up, scale) of each adapter; and the weights of modules that were saved whole."""
-    places = {theirs: (border, ours) for theirs, border, ours in _modules(model)}
+    places = {theirs: (border, ours) for theirs, border, ours in _modules(model, family)}
     found: dict[str, tuple[Tensor, Tensor, float]] = {}
     whole: dict[str, Tensor] = {}
     known = set()
@@ -354,19 +358,39 @@ def _scale(theirs: str, rank: int, config: Mapping[str, Any], folder: Path) -> f
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _modules(model: AnyModel) -> list[tuple[str, Border, tuple[str, ...]]]:
+def _families(model: AnyModel, wanted: str = "") -> list[Family]:
+    """The families that can hold the model, first the one under which it would be saved.
+
+    Raises:
+        ModelError: there is none, or the wanted one cannot.
+    """
+    first = config_for(model.config)[0]
+    fitting = [first, *(family for family in FAMILIES.values() if family != first and not family.misfits(model.config))]
+    found = [family for family in fitting if wanted in ("", family.model_type)]
+    if not found:
+        names = ", ".join(family.model_type for family in fitting)
+        raise ModelError(f"the base is said to be a {wanted}, but this model has the shape of {names}")
+    return found
+
+
+def _family_of(model: AnyModel, weights: Weights) -> Family:
+    """The family in whose names an adapter's tensors are kept; where none fits, the usual one, which says what is
+    missing."""
+    families = _families(model)
+    names = {name.removeprefix(_OUTER).partition(".lora_")[0] for name in weights.shapes}
+    return max(families, key=lambda family: len(names & {theirs for theirs, _, _ in _modules(model, family)}))
+
+
+def _modules(model: AnyModel, family: Family) -> list[tuple[str, Border, tuple[str, ...]]]:
     """Each published module with a matrix: its name, its border, and the names of our modules that it holds."""
-    family: Family = config_for(model.config)[0]
     table = family.tensors(model.config)
     prefix = "" if model.config.head == "none" else family.prefix
+    named = [(prefix + border.theirs, border) for border in table.body]
+    named += [(border.theirs, border) for border in table.head]
     return [
-        (
-            (prefix if border in table.body else "") + border.theirs.removesuffix(".weight"),
-            border,
-            tuple(name.removesuffix(".weight") for name in border.ours),
-        )
-        for border in (*table.body, *table.head)
-        if border.theirs.endswith(".weight")
+        (name.removesuffix(".weight"), border, tuple(ours.removesuffix(".weight") for ours in border.ours))
+        for name, border in named
+        if name.endswith(".weight")
     ]
 
 
@@ -380,9 +404,8 @@ def _is_whole(ours: tuple[str, ...], whole: tuple[str, ...]) -> bool:
     return any(name == module for name in ours for module in whole)
 
 
-def _first_part(theirs: str, model: AnyModel) -> str:
+def _first_part(theirs: str, family: Family) -> str:
     """The part of a head's name by which PEFT finds it: "classifier" of classifier.dense."""
-    family = config_for(model.config)[0]
     return theirs.removeprefix(family.prefix).partition(".")[0]
 
 

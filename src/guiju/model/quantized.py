@@ -94,7 +94,7 @@ class RoundedLinear(nn.Module):
         """(..., C) -> (..., R)"""
         if self.training or (x.requires_grad and torch.is_grad_enabled()):
             apply: Any = _WrittenOut.apply  # torch has no types for it
-            products = apply(x, self)
+            products: Tensor = apply(x, self)
         elif x.is_cpu and self._suits_kernel():
             products = self._by_kernel(x.reshape(-1, self.columns)).to(x.dtype).view(*x.shape[:-1], self.rows)
         else:

@@ -37,7 +37,8 @@ class RaggedRows:
     @property
     def lengths(self) -> Numbers:
         """(n,)"""
-        return np.diff(np.frombuffer(self._ends, dtype=np.int64))
+        ends = np.frombuffer(self._ends, dtype=np.int64)
+        return ends[1:] - ends[:-1]
 
     def row(self, number: int) -> Numbers:
         """One row."""

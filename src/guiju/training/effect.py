@@ -68,9 +68,9 @@ class EffectCheck:
                 f"no weight moved in {self._updates} updates: training does nothing. Check that the loss depends on "
                 "the weights, and raise training.learning_rate."
             )
-        if self.done and (still := self._parts_that_did_not_move()):
+        if self.done and (stuck := self._parts_that_did_not_move()):
             raise TrainingError(
-                f"no weight of {', '.join(still)} moved in {self._updates} updates, while others did: that part of the "
+                f"no weight of {', '.join(stuck)} moved in {self._updates} updates, while others did: that part of the "
                 "model does not learn. Freeze it if that is meant (requires_grad_(False)); else look what keeps the "
                 "optimizer from it"
             )

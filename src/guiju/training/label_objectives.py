@@ -101,7 +101,8 @@ class Extractive:
         logs = logits.log_softmax(dim=1)
         wanted = batch.targets != IGNORED  # (B, 2)
         chosen = logs.gather(1, batch.targets.where(wanted, 0)[:, None, :])[:, 0]  # (B, 2)
-        return -chosen.where(wanted, 0).sum()
+        loss: Tensor = -chosen.where(wanted, 0).sum()
+        return loss
 
     def weigh(self, batch: Batch) -> float:
         return batch.target_count

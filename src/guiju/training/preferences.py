@@ -76,7 +76,7 @@ def row_log_probs(model: Any, hidden: Hidden, batch: Batch) -> Tensor:
         _log_probs(part, weight, bias, wanted)
         if not torch.is_grad_enabled()
         else checkpoint(_log_probs, part, weight, bias, wanted, use_reentrant=False)
-        for part, wanted in zip(states.split(size), targets.split(size), strict=True)
+        for part, wanted in zip(torch.split(states, size), torch.split(targets, size), strict=True)
     ]
     row = torch.arange(len(batch.ids), device=batch.ids.device)[:, None].expand_as(batch.targets)
     places = row[batch.targets != IGNORED]

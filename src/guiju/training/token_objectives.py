@@ -85,9 +85,10 @@ class Answers(Tokens):
     def check(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             learned = batch.targets != IGNORED
-            real = learned | (torch.ones_like(learned) if batch.padding is None else batch.padding)
-            shifted = batch.ids.roll(-1, dims=1)  # the last place's target stands beyond the row
-            if (learned & (batch.targets != shifted))[:, :-1].any():
+            real = torch.ones_like(learned) if batch.padding is None else batch.padding
+            # The last token's target stands beyond the row.
+            differs = (batch.targets[:, :-1] != batch.ids[:, 1:]) & learned[:, :-1] & real[:, 1:]
+            if differs.any():
                 raise TrainingError(
                     "a target is not the token that follows its place in the text: learned tokens must be shifted by "
                     "one place, once. Check how the rows are made"
