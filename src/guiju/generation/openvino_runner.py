@@ -165,7 +165,7 @@ class OpenVinoRunner:
         }
         for name in INPUTS:
             self._give(name, arrays[name])
-        self._request.infer()
+        self._request.infer(share_outputs=True)  # the usual way copies all outputs into a dictionary
         return torch.from_numpy(self._request.get_output_tensor(0).data.copy())
 
     def _give(self, name: str, array: np.ndarray[Any, Any]) -> None:
