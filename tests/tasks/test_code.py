@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from guiju.tasks.reading import read_records
 from guiju.tasks.records import CodeProblem
 from guiju.tasks.sandbox import Limits, run_program
 
+pytestmark = pytest.mark.skipif(
+    shutil.which("bwrap") is None and "GUIJU_EXTRAS" not in os.environ,
+    reason="needs bubblewrap: apt install bubblewrap",
+)
 ROOT = Path(__file__).parents[2]
 CHEATS = sorted(Path(__file__).with_name("cheats").glob("*.py"))
 SHORT = Limits(wall_s=1, scratch_bytes=0)
@@ -19,7 +24,7 @@ SQUARES = CodeProblem(
     id="squares",
     place="squares.jsonl, line 1",
     prompt="Write a function to add up the squares of numbers.",
-    tests="assert solve([1, 2, 3]) == 14\nassert abs(solve([0.5, 1.0]) - 1.25) < 1e-6\nassert solve([]) == 0\n",
+    tests="assert solve([1, 2, 3]) == 14\nassert solve([0.5, 1.0]) == 1.25\nassert solve([]) == 0\n",
     entry_point="solve",
     solution="def solve(values):\n    return sum(value * value for value in values)\n",
     kind="description",
@@ -108,14 +113,33 @@ def test_no_cheat_passes(path):
         assert found.detail
 
 
-def test_most_cheats_would_pass_where_tests_and_solution_share_a_process():
-    """The way of human-eval: without this, the cheats above might fail for reasons of their own."""
-    fooled = []
-    for path in CHEATS[::2]:
-        shared = f"{path.read_text()}\nfor _ in [0]:\n    pass\n{SQUARES.tests}"
-        if run_program(shared, Limits(wall_s=1)).status == "ended":
-            fooled.append(path.stem)
-    assert len(fooled) >= 15, fooled
+SHARED = """
+TESTS = {tests!r}
+with open("/tmp/tests.py", "w") as file:
+    file.write(TESTS)
+kept = [TESTS]
+names = {{"__name__": "solution"}}
+exec(compile({source!r}, "solution.py", "exec"), names)
+exec(compile(TESTS, "/tmp/tests.py", "exec"), names)
+print("passed")
+"""
+
+
+def passes_in_one_process(problem: CodeProblem, source: str) -> bool:
+    """The way of human-eval: the tests run behind the solution, and it passes where the end is reached in order."""
+    tests = problem.tests if problem is SQUARES else f"{problem.tests}\ncheck(solve)\n"
+    head = "" if problem is SQUARES else f"{problem.prompt}    pass\n"
+    found = run_program(SHARED.format(tests=tests, source=head + source), Limits(wall_s=1))
+    return found.status == "ended" or "passed" in found.stdout.lower()
+
+
+def test_many_cheats_would_pass_where_tests_and_solution_share_a_process():
+    """Without this, the cheats above might fail for reasons of their own."""
+    assert passes_in_one_process(SQUARES, SQUARES.solution)
+    assert not passes_in_one_process(SQUARES, "def solve(values):\n    return None\n")
+    chosen = CHEATS[::3]
+    fooled = [path.stem for path in chosen if any(passes_in_one_process(p, path.read_text()) for p in (SQUARES, WORDS))]
+    assert len(fooled) >= len(chosen) / 3, fooled
 
 
 def test_a_verdict_is_the_same_each_time():
@@ -204,7 +228,7 @@ def test_what_tests_need_beyond_plain_values(tests, solution):
     ],
 )
 def test_what_became_of_a_solution_is_told(status, solution, words):
-    found = verdict("assert solve(1) == 2", solution, SHORT)
+    found = verdict("assert solve(1) == 2", solution, SHORT if status == "timeout" else LIMITS)
     assert found.status == status
     assert words in found.detail
 

@@ -2,9 +2,9 @@
 
 import os
 
-for handle in range(3, 256):
+for handle in range(1, 256):
     try:
-        os.write(handle, b'{"begun": true}\n{"value": null}\n')
+        os.write(handle, b'{"begun": true}\n{"value": null}\nPassed\n')
     except OSError:
         pass
 
