@@ -20,12 +20,13 @@ import torch
 from asking_child import SlowModel, records
 
 from guiju.errors import ConfigError, DataError, ModelError
-from guiju.model import ModelConfig, build_model, save_model
+from guiju.model import bert_config, build_model, save_model
 from guiju.providers import load
 from guiju.tasks import Labelled, Pair, Question, TaskSettings, ask, compare, evaluate, read_predictions, task_named
 from guiju.tasks.store import ASKED, SAMPLES, SampleLog, read_samples
 from guiju.tasks.table import sample_table
 from guiju.tasks.windows import blocks, passages
+from guiju.tokens import TokenizerSettings, train_tokenizer
 
 STORIES = Path(__file__).parents[2] / "examples" / "data" / "stories260K" / "stories260K.bin"
 
@@ -278,18 +279,67 @@ def test_windows_leave_nothing_out_and_overlap_as_they_should():
     assert list(passages("abc", lambda part: not part, 0.5)) == []
 
 
-def encoder(folder: Path, head: str, **fields: object) -> Path:
-    """A tiny random encoder with a head, and its tokenizer, in a Hugging Face folder."""
-    from guiju.tokens import TokenizerSettings, train_tokenizer
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """Makes tiny random encoders with a head, in Hugging Face folders, and loads them."""
 
-    torch.manual_seed(3)
-    tokenizer = train_tokenizer(["it was a good day and ann came home " * 30], TokenizerSettings(vocab_size=280))
-    config = ModelConfig(
-        kind="encoder", vocab_size=280, context=32, width=16, layers=1, heads=2, head=head, causal=False, **fields
-    )
-    save_model(build_model(config), folder)
-    tokenizer.save(folder)
-    return folder
+    def make(head: str, **fields: object):
+        folder = tmp_path_factory.mktemp(head)
+        torch.manual_seed(5)
+        tokenizer = train_tokenizer(["it was a good day and ann came home " * 30], TokenizerSettings(vocab_size=280))
+        config = bert_config(vocab_size=280, context=32, width=16, layers=1, heads=2, head=head, **fields)
+        model = build_model(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.5)
+        save_model(model.eval(), folder)
+        tokenizer.save(folder)
+        return load(folder)
+
+    return make
+
+
+def test_a_head_of_classes_classifies_and_a_label_that_it_has_not_is_told(encoder):
+    model = encoder("classes", labels=("negative", "positive"))
+    texts = ["it was a good day", "ann came home", "and a day " * 30]
+    held = [Labelled(id=str(n), place="", text=text, label=str(n % 2)) for n, text in enumerate(texts)]
+    [*samples] = ask(task_named("sentiment"), model, held, TaskSettings(language="en"), ["0", "1"])
+    table = model.classify(texts, stride=24)
+    assert [sample.prediction for sample in samples] == [model.labels[place] for place in table.argmax(axis=1)]
+    for sample, row in zip(samples, table.tolist(), strict=True):
+        assert list(sample.details["probabilities"].values()) == pytest.approx(row, rel=1e-5)
+    refused = evaluate("sentiment", held, model=model, settings=TaskSettings(long_sources="refuse"))
+    assert (refused.n, refused.refused) == (3, 1)
+    assert refused.metrics["ece"].n == 2
+    with pytest.raises(DataError, match="the label 'so-so', which the model's head has not"):
+        evaluate("sentiment", [*held, Labelled(id="x", place="", text="x", label="so-so")], model=model)
+
+
+def test_a_head_over_spans_points_at_the_answer_of_the_highest_logits(encoder):
+    model = encoder("span")
+    asked, passage = "ann", "it was a good day and home"
+    question = Question(id="q", place="", question=asked, context=passage, answers=("day",), starts=(14,))
+    [sample] = ask(task_named("question-answering"), model, [question], TaskSettings(language="en"))
+    (words, _), (ids, places) = model.tokenizer.encode_with_places([asked, passage])
+    row, segments = model.tokenizer.with_template(words, ids)
+    logits = model.model(torch.tensor([row]), segments=torch.tensor([segments]))[0].detach()
+    begin = len(row) - len(ids) - len(model.tokenizer.suffix_ids)
+    sums = {
+        (first, last): float(logits[begin + first, 0] + logits[begin + last, 1])
+        for first in range(len(ids))
+        for last in range(first, len(ids))
+    }
+    (first, last), best = max(sums.items(), key=lambda item: item[1])
+    if best > float(logits[0].sum()):
+        assert sample.details["span"] == [places[first][0], places[last][1]]
+        assert sample.prediction == passage[places[first][0] : places[last][1]]
+    else:
+        assert sample.prediction == ""
+    assert sample.details["score"] == pytest.approx(best - float(logits[0].sum()), rel=1e-3)
+    long = replace(question, id="r", context=passage + " and ann came home" * 20)
+    assert evaluate("question-answering", [question, long], model=model).refused == 0
+    settings = TaskSettings(long_sources="refuse")
+    assert evaluate("question-answering", [question, long], model=model, settings=settings).refused == 1
 
 
 def test_a_prompt_of_ones_own_is_filled_in_and_a_field_that_is_not_there_is_told(stories):

@@ -102,6 +102,7 @@ def test_lead_is_the_first_sentence_and_the_oracle_the_nearest():
     assert oracle(source, ["a cat on the mat"]) == "The cat sat on a mat."
     assert oracle("天气很好。我们散步。", ["去散步"]) == "我们散步。"
     assert lead("") == ""
+    assert sentences("提出了方法.实验表明3.5倍;结果好.") == ["提出了方法.", "实验表明3.5倍;", "结果好."]
 
 
 @pytest.mark.parametrize(

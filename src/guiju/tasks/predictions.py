@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from guiju.errors import DataError
-from guiju.tasks.records import CodeProblem, Record
+from guiju.tasks.question_answering import cite
+from guiju.tasks.records import CodeProblem, Question, Record
 from guiju.tasks.rows import json_rows, jsonl_rows, open_text
 from guiju.tasks.samples import Sample, Task
 
@@ -78,7 +79,8 @@ def _sample(task: Task, record: Record, given: tuple[Any, str] | None) -> Sample
         raise DataError(f"{place}: the prediction is {value!r}; it must be a text, or null where there is none")
     if not value.strip() and task.name != "question-answering":  # there it says that the passage holds no answer
         return Sample(record, None, "unanswered", {"why": "its prediction is empty"})
-    return Sample(record, value)
+    span = cite(value, record) if isinstance(record, Question) else None
+    return Sample(record, value, details={} if span is None else {"span": list(span)})
 
 
 def _one_object(path: Path) -> dict[str, Any] | None:

@@ -36,7 +36,11 @@ def rouge_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]
     return found
 
 
-_END = re.compile(r"(?<=[。！？!?；])\s*|(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\Wa-z_])")
+_END = re.compile(
+    r"(?<=[。！？!?；])\s*"
+    r"|(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\Wa-z_])"
+    r"|(?<=[\u4e00-\u9fff）)][.;])(?=[\u4e00-\u9fff])"  # journals set Western full stops between Chinese sentences
+)
 
 
 def sentences(text: str) -> list[str]:
