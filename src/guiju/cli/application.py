@@ -14,6 +14,7 @@ from guiju.cli import (
     corpus,
     eval,
     export,
+    finetune,
     generate,
     plan,
     run,
@@ -39,6 +40,7 @@ application = typer.Typer(
 _VERBS = (
     run,
     plan,
+    finetune,
     generate,
     score,
     translate,

@@ -27,7 +27,7 @@ PLAIN = """\
 {%- if message['role'] not in names -%}
 {{- raise_exception('the roles are system, user, assistant and tool, not ' + message['role']) -}}
 {%- endif -%}
-{{- names[message['role']] + ': ' -}}
+{{- names[message['role']] + ':\\n' -}}
 {%- if message['role'] == 'assistant' -%}
 {%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}
 {%- else -%}
@@ -36,10 +36,12 @@ PLAIN = """\
 {{- '\\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
-{{- 'Assistant: ' -}}
+{{- 'Assistant:\\n' -}}
 {%- endif -%}
 """
-"""guiju's own: a name before each message, and the end of text after each answer. It needs no special token more."""
+"""guiju's own: a line with a name before each message, and the end of text after each answer. It needs no further
+special token. A line ends where an answer begins, and no space: that would become part of the answer's first token in
+training, and stand alone where one is asked for."""
 
 _OPEN, _CLOSE = "\ue002", "\ue003"
 """Around a special token's name that a user wrote: there it is text."""

@@ -1,0 +1,50 @@
+"""The stage that puts the tuned model to its task."""
+
+from __future__ import annotations
+
+from guiju.errors import ConfigError
+from guiju.pipeline.finetuning.recipe import FinetuneRecipe, TaskWish
+from guiju.pipeline.orchestration import StageContext, StageResult
+from guiju.pipeline.recording import record_measure
+from guiju.providers import load
+from guiju.settings import to_mapping
+from guiju.tasks import TASKS, evaluate, read_records
+
+
+def task_data(recipe: FinetuneRecipe, task: TaskWish) -> str:
+    """The file by which the model is measured.
+
+    Raises:
+        ConfigError: the recipe names none.
+    """
+    if task.data is not None:
+        return task.data
+    if recipe.held_out_files:
+        return recipe.held_out_files[-1]
+    raise ConfigError(
+        f"task {task.name} has no data to be measured on; name a file as task.data, or as data.evaluation"
+    )
+
+
+def measure(context: StageContext[FinetuneRecipe]) -> StageResult:
+    """The recipe's task, with every sample kept; nothing where the recipe names none."""
+    recipe, task = context.recipe, context.recipe.task
+    if task is None:
+        return StageResult({}, "the recipe names no task")
+    columns = task.columns if task.data is not None else recipe.data.columns
+    records = read_records(recipe.place(task_data(recipe, task)), TASKS[task.name].kind, task.file_format, columns)
+    result = evaluate(
+        task.name,
+        records,
+        model=load(context.run.path),
+        settings=task.settings,
+        out=context.path(f"tasks/{task.name}"),
+        reporter=context.reporter,
+    )
+    found = result.to_json()
+    for name, one in found["metrics"].items():
+        what = f"{name} of the task {task.name}"
+        details = {**one, "n": result.n, "task": task.name, "settings": to_mapping(task.settings)}
+        record_measure(context, f"{task.name}.{name}", one["value"], what, "", details)
+    told = ", ".join(f"{name} {one['value']:.3f}" for name, one in list(found["metrics"].items())[:3])
+    return StageResult({"task": task.name, "n": result.n, "metrics": found["metrics"]}, f"{task.name}: {told}")
