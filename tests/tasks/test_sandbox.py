@@ -207,6 +207,25 @@ def test_without_one_wall_escapes_succeed_and_are_noticed(wall, outside, break_w
     assert survivors() == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connect_to_a_port_of_this_machine",
+        "connect_to_a_socket_without_a_file",
+        "signal_the_parent_by_a_handle",
+        "mount_a_file_system",
+        "change_the_root",
+        "become_root",
+        "name_the_machine",
+        "make_a_device",
+    ],
+)
+def test_without_the_filter_of_calls_the_other_walls_still_hold(name, outside, break_wall):
+    break_wall("a filter of calls", outside.folder)
+    assert "escaped" not in sandbox._run(ESCAPES[name].read_text(), Limits(), outside.told()).stdout
+    assert outside.is_unharmed()
+
+
 def test_without_their_limits_exhaustions_succeed_and_are_noticed(outside):
     for name, limits in {
         "exhaust_handles": Limits(open_files=2000),

@@ -6,7 +6,7 @@ TRIES = {
     "read a file of this machine": "open(victim).read()",
     "change a file of this machine": "open(victim, 'a').write('x')",
     "write beside its own folder": "open('/written', 'w')",
-    "change its interpreter": "open('/python/bin/python3', 'ab')",
+    "change its standard library": "open(os.__file__, 'ab')",
     "see the processes of this machine": "os.listdir('/proc') or missing()",
     "stand among the processes of this machine": "os.getpid() < 10 and missing()",
     "see the environment": "set(os.environ) <= {*names, 'PWD', 'LC_CTYPE'} and missing()",

@@ -167,7 +167,9 @@ class Running:
 
     def _first_inside(self) -> int | None:
         """The number that bubblewrap's first process inside has out here; None where it came to nothing."""
-        if self._first is None and select.select([self._info], [], [], _BUILT_S)[0]:
+        waiting = select.poll()
+        waiting.register(self._info, select.POLLIN)
+        if self._first is None and waiting.poll(_BUILT_S * 1000):
             told = os.read(self._info, 4096)
             self._first = json.loads(told)["child-pid"] if told else None
         return self._first
