@@ -121,8 +121,8 @@ def check_all(
         answers: problems and completions; only a few are held at a time.
         workers: how many at once; None for one a core.
     """
-    workers = workers or len(os.sched_getaffinity(0))
     require_sandbox()
+    workers = workers or len(os.sched_getaffinity(0))
     waiting: deque[Future[Verdict]] = deque()
     # The kernel ends a sandbox with the thread that started it; each thread here waits for its own.
     with ThreadPoolExecutor(workers) as pool:
