@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -11,12 +12,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from guiju.errors import ConfigError, DataError, ModelError
 from guiju.providers import export_model, load
 from guiju.providers.tensorflow_library import import_tensorflow
+from guiju.providers.tensorflow_model import load_graph
 from guiju.tokens import TokenizerSettings, train_tokenizer
 
 STORIES = Path(__file__).parents[2] / "examples" / "data" / "stories260K" / "stories260K.bin"
@@ -176,9 +179,52 @@ def test_the_digest_names_the_content(model, exported, tmp_path):
     assert load(f"tf:{tmp_path / 'copy'}").digest != model.digest
 
 
-def test_its_weights_cannot_be_exported_again(exported, tmp_path):
-    with pytest.raises(ModelError, match="cannot be taken out of it"):
-        export_model(f"tf:{exported}", to="huggingface", out=tmp_path / "out")
+def test_what_another_program_saved_is_not_exported_again(tensorflow, tokenizer, tmp_path):
+    saved = Bigrams(tensorflow).save(tmp_path / "model")
+    with pytest.raises(ModelError, match="cannot be taken out of the graph"):
+        export_model(f"tf:{saved}", to="huggingface", out=tmp_path / "out", tokenizer=str(tokenizer))
+
+
+def test_continuations_are_scored_as_by_the_original(model, original):
+    pairs = [("Once upon a", " time"), ("Once upon a", " dragon"), ("", "Once"), ("Lily " * 300, "had a red ball")]
+    for ours, theirs in zip(model.score_continuations(pairs), original.score_continuations(pairs), strict=True):
+        assert ours == (pytest.approx(theirs.nll_nats, abs=1e-4), theirs.tokens, theirs.greedy)
+
+
+def test_a_stream_ends_its_writing_when_nobody_listens(model):
+    stream = model.stream(PROMPT, seed=1, max_new_tokens=400, ignore_eos=True)
+    next(stream)
+    stream.close()
+    assert model.generate(PROMPT, greedy=True, max_new_tokens=3)[0].text  # the process answers the next request
+
+
+# The process
+
+
+def test_the_child_ends_with_its_parent_however_that_ends(exported):
+    code = (
+        "import sys, time, guiju\n"
+        "model = guiju.load(sys.argv[1])\n"
+        "print(model.child.process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, f"tf:{exported}"], stdout=subprocess.PIPE, text=True) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    child.wait(timeout=10)
+
+
+def test_a_child_that_is_killed_is_an_error_and_no_hang(exported):
+    model = load(f"tf:{exported}")
+    model.child.process.kill()
+    for _ in range(2):
+        with pytest.raises(ModelError, match="TensorFlow's process ended by signal 9"):
+            model.generate(PROMPT, max_new_tokens=3)
+    pid = model.child.process.pid
+    del model
+    gc.collect()
+    assert not psutil.pid_exists(pid)
 
 
 CHILD = """
@@ -196,6 +242,7 @@ for verb, *options in (["generate", "--prompt", "Once", "--greedy"], ["score", "
     except SystemExit as end:
         assert not end.code, end.code
 assert "torch" not in sys.modules, "torch was imported"
+assert "tensorflow" not in sys.modules, "tensorflow was imported"
 """
 
 
@@ -263,7 +310,7 @@ def test_a_keras_model_is_continued_and_its_tokenizer_is_found_in_the_folder(ten
     model = load(f"tf:{tmp_path / 'model'}")
     ids = model.tokenizer.encode("a dog")
     logits = network(np.array([ids], dtype="int32")).numpy()[0]
-    np.testing.assert_allclose(model.graph.read(ids), logits, atol=1e-5)
+    np.testing.assert_allclose(load_graph(tmp_path / "model").graph.read(ids), logits, atol=1e-5)
     assert model.generate("a dog", greedy=True, max_new_tokens=1)[0].ids[0] == logits[-1].argmax()
 
 

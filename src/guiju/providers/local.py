@@ -212,4 +212,4 @@ class LocalModel:
 
     def piece(self, token: int | str) -> str:
         """A token as text, for people."""
-        return token if isinstance(token, str) else self.tokenizer.decode([token])
+        return token if isinstance(token, str) else self.tokenizer.added_bytes(token).decode(errors="replace")

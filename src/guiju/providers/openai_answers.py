@@ -73,7 +73,7 @@ def part_of(choice: Any, route: str, logprobs: int | None, *, streamed: bool = F
     likelihoods: tuple[TokenLogprob, ...] | None = None
     if logprobs is not None:
         held = choice.get("logprobs")
-        if held is None and not (streamed and not text):
+        if held is None and not streamed:  # a stream may bring them with any of its events
             raise ValueError("log-probabilities were asked for, and none came")
         found = _chat_logprobs(held) if route == "chat" else _logprobs(held)
         pieces, likelihoods = tuple(piece for piece, _ in found), tuple(one for _, one in found)

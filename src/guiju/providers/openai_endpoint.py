@@ -7,6 +7,7 @@ import json
 import os
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ class Endpoint:
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         # No redirects: a text goes to the host that the user named, and to no other.
         self._http = httpx2.Client(timeout=timeout, limits=limits, follow_redirects=False)
+        self.close = weakref.finalize(self, self._http.close)
+        """Ends the connections; so does the end of the last reference."""
         self._client = openai.OpenAI(
             api_key=self._key or "none", base_url=self.address, max_retries=0, http_client=self._http
         )

@@ -204,6 +204,11 @@ class OpenAIModel:
                 if part.text and asked.on_text is not None:
                     with self._lock:
                         asked.on_text(number * count + part.index, part.text)
+        if asked.logprobs is not None and not all(any(part.logprobs for part in one) for one in parts):
+            raise RemoteError(
+                f"{self.reference}: log-probabilities were asked for, and {self.endpoint.host} streamed none. Ask for "
+                f"the whole answer at once"
+            )
         cut = [index for index, one in enumerate(parts) if not any(part.finish_reason for part in one)]
         if cut:
             raise RemoteError(

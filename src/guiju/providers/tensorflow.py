@@ -180,7 +180,7 @@ class TensorflowModel:
 
     def piece(self, token: int | str) -> str:
         """A token as text, for people."""
-        return token if isinstance(token, str) else self.tokenizer.decode([token])
+        return token if isinstance(token, str) else self.tokenizer.added_bytes(token).decode(errors="replace")
 
     @property
     def _reader(self) -> Reader:

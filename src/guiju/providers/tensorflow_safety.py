@@ -54,6 +54,8 @@ _COMPUTING = {
         Relu Relu6 LeakyRelu Elu Selu Sigmoid Softplus Softsign Softmax LogSoftmax BiasAdd BiasAddV1 Conv2D
         DepthwiseConv2dNative AvgPool MaxPool MaxPoolV2 FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN
         Dequantize""",
+    "their slopes, in training": """
+        ReluGrad TanhGrad SigmoidGrad RsqrtGrad StridedSliceGrad""",
 }
 ALLOWED = frozenset(name for names in _COMPUTING.values() for name in names.split())
 """Operations that compute and do nothing else; of those with a state, the ones that hold weights."""

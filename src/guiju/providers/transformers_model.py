@@ -152,6 +152,7 @@ class TransformersModel:
                 streamer=emit,
                 return_dict_in_generate=True,
                 output_logits=logprobs is not None,
+                output_scores=settings.is_beam_search,
                 max_new_tokens=limit,
                 pad_token_id=self.words.pad_id,
                 **self._as_theirs(settings),

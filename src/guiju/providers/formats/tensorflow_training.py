@@ -33,13 +33,10 @@ def add_training(tf: Any, module: Any, config: ModelConfig, settings: TrainingSe
     loss () mean nats of the targets before the step, gradient_norm () before clipping, step () int64. A step whose loss
     or gradient is no number changes nothing. There is no dropout.
     """
-    shape = tf.TensorShape(None)
-
-    def empty(part: str, name: str) -> Any:
-        return tf.Variable(tf.zeros((0,)), trainable=False, shape=shape, name=f"{part}.{name}")
-
-    module.means = {name: empty("mean", name) for name in module.weights}
-    module.squares = {name: empty("square", name) for name in module.weights}
+    names = list(module.weights)
+    sizes = {name: module.weights[name].shape.num_elements() for name in names}
+    total = sum(sizes.values())
+    module.means, module.squares = (_empty(tf, name) for name in ("means", "squares"))
     module.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
     # As guiju.training's optimizer has it: matrices alone, and no embeddings.
     decays = {name: len(weight.shape) >= 2 and "embedding" not in name for name, weight in module.weights.items()}
@@ -54,12 +51,23 @@ def add_training(tf: Any, module: Any, config: ModelConfig, settings: TrainingSe
         sound = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         number = module.steps + tf.cast(sound, tf.int64)
         count = tf.cast(tf.maximum(number, 1), tf.float32)
-        for name, weight in module.weights.items():
-            _move(
-                tf, weight, slopes[name] * scale, module.means[name], module.squares[name], first=module.steps < 1,
-                sound=sound, count=count, rate=learning_rate, decay=settings.weight_decay if decays[name] else 0.0,
-                settings=settings,
-            )  # fmt: skip
+        flat = tf.concat([tf.reshape(slopes[name], (-1,)) for name in names], axis=0) * scale
+        before = [
+            tf.cond(
+                module.steps < 1, lambda: tf.zeros((total,)), lambda held=held: tf.reshape(held.read_value(), (total,))
+            )
+            for held in (module.means, module.squares)
+        ]
+        mean = settings.beta1 * before[0] + (1 - settings.beta1) * flat
+        square = settings.beta2 * before[1] + (1 - settings.beta2) * tf.square(flat)
+        spread = tf.sqrt(square) / tf.sqrt(1 - tf.pow(settings.beta2, count)) + _EPSILON
+        moves = tf.split(learning_rate / (1 - tf.pow(settings.beta1, count)) * mean / spread, [sizes[n] for n in names])
+        for name, move in zip(names, moves, strict=True):
+            weight = module.weights[name]
+            kept = 1 - learning_rate * (settings.weight_decay if decays[name] else 0.0)
+            weight.assign(tf.where(sound, weight * kept - tf.reshape(move, weight.shape), weight))
+        module.means.assign(tf.where(sound, mean, before[0]))
+        module.squares.assign(tf.where(sound, square, before[1]))
         module.steps.assign(number)
         return {"loss": loss, "gradient_norm": norm, "step": number}
 
@@ -69,6 +77,11 @@ def add_training(tf: Any, module: Any, config: ModelConfig, settings: TrainingSe
         tf.TensorSpec(ids, tf.int32, name="targets"),
         tf.TensorSpec((), tf.float32, name="learning_rate"),
     )
+
+
+def _empty(tf: Any, name: str) -> Any:
+    """All weights' numbers laid end to end, once there are any."""
+    return tf.Variable(tf.zeros((0,)), trainable=False, shape=tf.TensorShape(None), name=name)
 
 
 def _loss(tf: Any, decode: Decode, config: ModelConfig, ids: Any, targets: Any) -> Any:
@@ -89,31 +102,3 @@ def _dense(tf: Any, slope: Any, weight: Any) -> Any:
     if isinstance(slope, tf.IndexedSlices):
         return tf.math.unsorted_segment_sum(slope.values, slope.indices, weight.shape[0])
     return slope
-
-
-def _move(
-    tf: Any,
-    weight: Any,
-    slope: Any,
-    mean: Any,
-    square: Any,
-    *,
-    first: Any,
-    sound: Any,
-    count: Any,
-    rate: Any,
-    decay: float,
-    settings: TrainingSettings,
-) -> None:
-    shape, beta1, beta2 = weight.shape, settings.beta1, settings.beta2
-
-    def held(memory: Any) -> Any:
-        return tf.cond(first, lambda: tf.zeros(shape), lambda: tf.reshape(memory.read_value(), shape))
-
-    before = held(mean), held(square)
-    new_mean = beta1 * before[0] + (1 - beta1) * slope
-    new_square = beta2 * before[1] + (1 - beta2) * tf.square(slope)
-    spread = tf.sqrt(new_square) / tf.sqrt(1 - tf.pow(beta2, count)) + _EPSILON
-    moved = weight * (1 - rate * decay) - rate / (1 - tf.pow(beta1, count)) * new_mean / spread
-    for variable, new, old in ((weight, moved, weight), (mean, new_mean, before[0]), (square, new_square, before[1])):
-        variable.assign(tf.where(sound, new, old))
