@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -155,6 +156,33 @@ def drop(words, *without, pairs=()):
             kept.append(words[index])
         index += 1
     return kept
+
+
+@pytest.mark.parametrize(
+    "name", ["exhaust_memory_by_doubling", "exhaust_memory_by_shared_maps", "exhaust_memory_and_go_on"]
+)
+def test_the_memory_of_this_machine_is_used_within_the_limit(name, outside):
+    """Seen from outside: what all processes below this one hold."""
+    limits, most, ended = Limits(memory_bytes=256 << 20, wall_s=3), 0, threading.Event()
+
+    def look():
+        nonlocal most
+        while not ended.is_set():
+            held = 0
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    held += process.memory_info().rss
+            most = max(most, held)
+            time.sleep(0.005)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        run_program(ESCAPES[name].read_text(), limits, outside.told())
+    finally:
+        ended.set()
+        looking.join()
+    assert most < 1.1 * limits.memory_bytes
 
 
 def show(words, folder):
