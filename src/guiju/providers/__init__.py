@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guiju.providers.calls import Prices, RecordCall, RemoteCall, RemoteSettings
+    from guiju.providers.calls import Prices, RecordCall, RemoteCall, RemoteSettings, RequestRefusedError
     from guiju.providers.export import export_model
     from guiju.providers.formats.tensorflow import save_trained
     from guiju.providers.interface import Ability, LanguageModel
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Loaded when asked for: a model of TensorFlow, or a remote one, is used without torch in the process.
 _HOMES = {
-    "calls": ("Prices", "RecordCall", "RemoteCall", "RemoteSettings"),
+    "calls": ("Prices", "RecordCall", "RemoteCall", "RemoteSettings", "RequestRefusedError"),
     "export": ("export_model",),
     "formats.tensorflow": ("save_trained",),
     "interface": ("Ability", "LanguageModel"),
@@ -34,6 +34,7 @@ __all__ = [
     "RecordCall",
     "RemoteCall",
     "RemoteSettings",
+    "RequestRefusedError",
     "export_model",
     "load",
     "read_texts",

@@ -135,6 +135,10 @@ class RemoteError(ModelError):
         """By the number of what was asked: answers that were there already, behind the one that failed."""
 
 
+class RequestRefusedError(RemoteError):
+    """The server is there, and refuses this one request, such as a prompt that is too long for its model."""
+
+
 class Pace:
     """When the next request may go out; all threads ask here."""
 

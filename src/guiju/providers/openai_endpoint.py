@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from guiju.errors import ConfigError
-from guiju.providers.calls import Budget, Pace, RecordCall, RemoteCall, RemoteError, RemoteSettings
+from guiju.providers.calls import Budget, Pace, RecordCall, RemoteCall, RemoteError, RemoteSettings, RequestRefusedError
 
 Route = Literal["completions", "chat"]
 
@@ -292,7 +292,7 @@ class Endpoint:
             raise NoRouteError(
                 self._told(f"does not know the model, or not this way to ask it ({status}): {said}")
             ) from None
-        raise self._error(f"refuses the request ({status}): {said}") from None
+        raise RequestRefusedError(self._told(f"refuses the request ({status}): {said}")) from None
 
     def unknown(self, problem: NoRouteError) -> RemoteError:
         """A model that a server does not know, with those that it knows."""
