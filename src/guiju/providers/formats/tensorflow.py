@@ -66,8 +66,8 @@ def save_graph(tf: Any, model: Transformer, folder: Path) -> None:
 
     specs = {name: tf.TensorSpec(held.shape, held.dtype, name=name) for name in names}
     signatures = {
-        "serving_default": tf.function(serve).get_concrete_function(ids),
-        DECODE: tf.function(step).get_concrete_function(ids, **specs),
+        "serving_default": tf.function(serve, autograph=False).get_concrete_function(ids),
+        DECODE: tf.function(step, autograph=False).get_concrete_function(ids, **specs),
         TRAIN: add_training(tf, module, config, TrainingSettings()),
     }
     tf.saved_model.save(module, str(folder), signatures=signatures)

@@ -72,7 +72,7 @@ def add_training(tf: Any, module: Any, config: ModelConfig, settings: TrainingSe
         return {"loss": loss, "gradient_norm": norm, "step": number}
 
     ids = (None, None)
-    return tf.function(step).get_concrete_function(
+    return tf.function(step, autograph=False).get_concrete_function(
         tf.TensorSpec(ids, tf.int32, name="input_ids"),
         tf.TensorSpec(ids, tf.int32, name="targets"),
         tf.TensorSpec((), tf.float32, name="learning_rate"),
