@@ -163,6 +163,37 @@ def test_a_new_model_learns_labels_from_scratch_out_of_csv_and_parquet(tmp_path,
     assert right / 20 == held["accuracy"]["after"]
 
 
+@pytest.mark.parametrize(
+    ("task", "objective", "format", "shape", "metric"),
+    [
+        ("sentiment", "classes", "text-label", "bert", "accuracy"),
+        ("translation", "pairs", "source-target", "transformer", "chrf++"),
+        ("translation", "answers", "source-target", "llama", "chrf++"),
+    ],
+)
+def test_the_task_of_a_recipe_measures_the_tuned_model_and_keeps_every_sample(
+    task, objective, format, shape, metric, bases, tmp_path, steps
+):
+    pytest.importorskip("sacrebleu", reason="needs pip install 'guiju[eval]'")
+    data = write_rows(tmp_path / "rows.jsonl", rows(format))
+    held = write_rows(tmp_path / "held.jsonl", rows(format, 10, seed=1))
+    file = recipe(
+        tmp_path, objective, data, base=str(bases(shape)), data={"format": format, "evaluation": str(held)},
+        task={"name": task, "settings": {"new_tokens": 4, "language": "en"}},
+    )  # fmt: skip
+    summary = run_finetune(file, reporter=steps, out=tmp_path / "run")
+    assert summary.done == [*STAGES[:5], "task", "report"]
+    figures = summary.built["task"]["metrics"][metric]
+    assert figures["low"] <= figures["value"] <= figures["high"]
+    samples = (tmp_path / "run" / "tasks" / task / "samples.jsonl").read_text().splitlines()
+    assert len(samples) == summary.built["task"]["n"] == 10
+    [measured] = [b for b in bodies(tmp_path / "run", Kind.MEASUREMENT) if b["measure"] == f"{task}.{metric}"]
+    assert measured["value"] == figures["value"]
+    assert metric in (tmp_path / "run" / "report.html").read_text()
+    assert verify_run(tmp_path / "run").ok
+    assert run_finetune(file, reporter=steps, out=tmp_path / "run").done == []
+
+
 # -- what comes out ---------------------------------------------------------------------------------------------
 
 
@@ -308,6 +339,15 @@ def test_a_changed_setting_redoes_its_stage_and_what_depends_on_it(copied, overr
     file, run = copied
     states = plan_finetune(file, overrides=[override], out=run)
     assert [state.stage.name for state in states if state.status == "to do"] == redone
+
+
+def test_nothing_of_an_earlier_recipe_is_left_among_the_examples(copied, steps):
+    file, run = copied
+    run_finetune(file, reporter=steps, overrides=["data.validation=0.0", "template=plain"], out=run)
+    assert not (run / "examples" / "validation.jsonl").exists()
+    assert json.loads((run / "tasks" / "held-out.json").read_text()) == {"held_out": 0}
+    assert (run / "data" / "validation.jsonl").read_text() == ""
+    assert verify_run(run).ok
 
 
 def test_a_changed_base_or_data_file_is_noticed(copied, bases, tmp_path):

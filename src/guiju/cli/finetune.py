@@ -22,7 +22,8 @@ _STYLES = {"read": "dim", "learned": "bold green underline", "rejected": "bold r
 def command(
     recipe: Annotated[Path, typer.Argument(help="a recipe, such as recipes/finetune-answers.yaml", show_default=False)],
     show_examples: Annotated[
-        int, typer.Option(min=0, metavar="N", help="show so many rows token by token, with what is learned, beforehand")
+        int,
+        typer.Option(min=0, max=16, metavar="N", help="show so many rows first, token by token, with what is learned"),
     ] = 0,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="one setting, laid over the recipe")

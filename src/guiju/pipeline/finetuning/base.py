@@ -25,7 +25,7 @@ from guiju.model import (
     weights_digest,
     with_head,
 )
-from guiju.pipeline.finetuning.data import read_written
+from guiju.pipeline.finetuning.data import empty_folder, read_written
 from guiju.pipeline.finetuning.recipe import FinetuneRecipe
 from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.providers import LocalModel, load
@@ -91,6 +91,7 @@ def load_base(recipe: FinetuneRecipe) -> LocalModel:
 def make_base(context: StageContext[FinetuneRecipe]) -> StageResult:
     """The tokenizer, with the chat template that conversations are written by; and what the base is."""
     recipe = context.recipe
+    empty_folder(context.path("tokenizer"))
     if recipe.base is None:
         settings = recipe.tokenizer or TokenizerSettings()
         tokenizer = train_tokenizer(

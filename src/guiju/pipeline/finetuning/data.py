@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def make_data(context: StageContext[FinetuneRecipe]) -> StageResult:
             f"no row of {recipe.data.train} is left to learn from: {overlapping} stand in a file held out, and "
             f"{len(validation)} are held out; bring more data, or lower data.validation"
         )
-    context.path("data").mkdir(exist_ok=True)
+    empty_folder(context.path("data"))
     for side, records in (("train", train), ("validation", validation)):
         write_records(context.path(f"data/{side}.jsonl"), records)
     summary = {
@@ -110,6 +111,12 @@ def asked(record: Record) -> str:
         case Question():
             return f"{record.question}\n{record.context}"
     raise AssertionError(f"{type(record).__name__} is no kind of record that is learned from")
+
+
+def empty_folder(folder: Path) -> None:
+    """A folder without what an earlier recipe left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from guiju.errors import DataError
 from guiju.pipeline.finetuning.base import read_base
-from guiju.pipeline.finetuning.data import read_written
+from guiju.pipeline.finetuning.data import empty_folder, read_written
 from guiju.pipeline.finetuning.recipe import FinetuneRecipe
 from guiju.pipeline.finetuning.rows import Made, Row, labels_of, make_rows, paired_texts, plain_texts
 from guiju.pipeline.finetuning.shown import ShownRow, mask_page, shown, shown_pair, shown_row
@@ -60,7 +60,7 @@ def make_examples(context: StageContext[FinetuneRecipe]) -> StageResult:
     recipe = context.recipe
     tokenizer = Tokenizer.load(context.path("tokenizer"))
     length = read_base(context.run.path).context
-    context.path("examples").mkdir(exist_ok=True)
+    empty_folder(context.path("examples"))
     sides = {side: list(read_written(context.path(f"data/{side}.jsonl"), recipe.record)) for side in SIDES}
     labels = labels_of(recipe, sides["train"]) if recipe.objective == "classes" else ()
     write_json(context.path("examples/labels.json"), list(labels))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from guiju.errors import ConfigError
 from guiju.pipeline.finetuning.recipe import FinetuneRecipe, TaskWish
 from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.pipeline.recording import record_measure
 from guiju.providers import load
 from guiju.settings import to_mapping
-from guiju.tasks import TASKS, evaluate, read_records
+from guiju.tasks import TASKS, TaskSettings, evaluate, read_records
 
 
 def task_data(recipe: FinetuneRecipe, task: TaskWish) -> str:
@@ -26,6 +28,13 @@ def task_data(recipe: FinetuneRecipe, task: TaskWish) -> str:
     )
 
 
+def asked_as_learned(recipe: FinetuneRecipe, task: TaskWish) -> TaskSettings:
+    """How the task is asked: where the recipe does not say, sources stand in the words in which they were learned."""
+    if recipe.objective != "answers" or recipe.format != "source-target" or task.settings.prompt is not None:
+        return task.settings
+    return replace(task.settings, prompt=recipe.asked("{source}"), template="chat" if recipe.chats else "none")
+
+
 def measure(context: StageContext[FinetuneRecipe]) -> StageResult:
     """The recipe's task, with every sample kept; nothing where the recipe names none."""
     recipe, task = context.recipe, context.recipe.task
@@ -37,14 +46,14 @@ def measure(context: StageContext[FinetuneRecipe]) -> StageResult:
         task.name,
         records,
         model=load(context.run.path),
-        settings=task.settings,
+        settings=asked_as_learned(recipe, task),
         out=context.path(f"tasks/{task.name}"),
         reporter=context.reporter,
     )
     found = result.to_json()
     for name, one in found["metrics"].items():
         what = f"{name} of the task {task.name}"
-        details = {**one, "n": result.n, "task": task.name, "settings": to_mapping(task.settings)}
+        details = {**one, "n": result.n, "task": task.name, "settings": to_mapping(asked_as_learned(recipe, task))}
         record_measure(context, f"{task.name}.{name}", one["value"], what, "", details)
     told = ", ".join(f"{name} {one['value']:.3f}" for name, one in list(found["metrics"].items())[:3])
     return StageResult({"task": task.name, "n": result.n, "metrics": found["metrics"]}, f"{task.name}: {told}")

@@ -233,10 +233,9 @@ class FinetuneRecipe:
 
     def place(self, path: str) -> str:
         """A path of the recipe, or several with commas between, from where guiju was started."""
-        whole = self.root / path
-        if "," not in path or whole.exists():
-            return str(whole)
-        return ",".join(str(self.root / part.strip()) for part in path.split(","))
+        if "," not in path or (self.root / path).exists():
+            return _from_here(self.root / path)
+        return ",".join(_from_here(self.root / part.strip()) for part in path.split(","))
 
     @property
     def held_out_files(self) -> tuple[str, ...]:
@@ -260,6 +259,12 @@ def read_finetune_recipe(path: Path, overrides: Sequence[str] = ()) -> FinetuneR
         ConfigError: the file is missing or malformed, a key is unknown, or a value may not stand there.
     """
     return read_as(FinetuneRecipe, path, overrides)
+
+
+def _from_here(path: Path) -> str:
+    """A path as a person would type it: without steps up and down again."""
+    whole, here = path.resolve(), Path.cwd().resolve()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
 
 
 def _given(recipe: FinetuneRecipe) -> str:

@@ -157,9 +157,7 @@ class FinetuneSummary:
         lines += [""]
         lines += [f"See it     {mask}"] if mask.is_file() else []
         lines += [f"Read it    {report}"] if report.is_file() else []
-        return "\n".join(
-            [*lines, f"Try it     guiju generate --model {self.folder}", f"Verify it  guiju verify {self.folder}"]
-        )
+        return "\n".join([*lines, f"Verify it  guiju verify {self.folder}"])
 
 
 def run_finetune(
