@@ -269,6 +269,7 @@ def test_a_completion_goes_on_or_stands_for_itself():
     assert program(WORDS, whole).startswith(WORDS.prompt)
     assert check_solution(WORDS, whole).passed
     assert program(SQUARES, "x = 1\r\n") == "x = 1\n"
+    assert check_solution(WORDS, f"{WORDS.solution}\n\ndef solve(text):\n    return text[:-1][::-1]\n").passed
 
 
 def test_many_are_judged_in_order_and_not_all_are_held():

@@ -58,7 +58,8 @@ def program(problem: CodeProblem, completion: str) -> str:
         return completion
     name = re.escape(problem.entry_point)
     whole = re.search(rf"^(?:async def|def|class)\s+{name}\b|^{name}\s*=", completion, re.MULTILINE)
-    if not whole:
+    begins_within = completion.lstrip("\n")[:1] in (" ", "\t")  # a body, whatever comes behind it
+    if begins_within or not whole:
         return problem.prompt + completion
     return f"{_closed(problem.prompt)}\n\n{completion}"
 
