@@ -105,10 +105,17 @@ def test_an_objective_that_the_shape_cannot_is_refused_with_the_ones_it_can(worl
     assert not (tmp_path / "run").exists()
 
 
-def test_a_head_that_says_no_tokens_is_refused(tmp_path):
-    model = make_shape("bert", head="classes", labels=("a", "b"))
-    with pytest.raises(ConfigError, match=r"model\.head is classes"):
-        train(model, FixedBatches(), make_settings(), folder=tmp_path)
+def test_a_head_that_says_nothing_or_no_tokens_is_refused(tmp_path):
+    for head, objective, message in (
+        ({"head": "none"}, "auto", r"model\.head is none, which says nothing that could be learned"),
+        (
+            {"head": "classes", "labels": ("a", "b")},
+            "masked-tokens",
+            r"model\.head is classes, which learns by classes",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(make_shape("bert", **head), FixedBatches(), make_settings(objective=objective), folder=tmp_path)
 
 
 def test_a_pooler_that_no_target_reaches_is_named(world, tmp_path):

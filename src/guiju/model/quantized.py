@@ -82,6 +82,7 @@ class RoundedLinear(nn.Module):
         self.bias = linear.bias
         self.group = columns // scales.size(1)
         self._for_kernel: tuple[Tensor, Tensor] | None = None
+        self.eval()  # its kernels are for use; `train` turns to products that have gradients
 
     @staticmethod
     def replace(parent: nn.Module, name: str, precision: str, group: int | None) -> RoundedLinear:
