@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guiju.providers.calls import Prices, RecordCall, RemoteCall, RemoteSettings, RequestRefusedError
+    from guiju.providers.calls import Prices, RecordCall, RemoteCall, RemoteError, RemoteSettings, RequestRefusedError
     from guiju.providers.export import export_model
     from guiju.providers.formats.tensorflow import save_trained
     from guiju.providers.interface import Ability, LanguageModel
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Loaded when asked for: a model of TensorFlow, or a remote one, is used without torch in the process.
 _HOMES = {
-    "calls": ("Prices", "RecordCall", "RemoteCall", "RemoteSettings", "RequestRefusedError"),
+    "calls": ("Prices", "RecordCall", "RemoteCall", "RemoteError", "RemoteSettings", "RequestRefusedError"),
     "export": ("export_model",),
     "formats.tensorflow": ("save_trained",),
     "interface": ("Ability", "LanguageModel"),
@@ -33,6 +33,7 @@ __all__ = [
     "Prices",
     "RecordCall",
     "RemoteCall",
+    "RemoteError",
     "RemoteSettings",
     "RequestRefusedError",
     "export_model",

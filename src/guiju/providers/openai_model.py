@@ -189,7 +189,8 @@ class OpenAIModel:
                 parts = [part_of(choice, route, asked.logprobs) for choice in answer["choices"]]
                 return [sequence_of([part], asked.settings.seed) for part in sorted(parts, key=lambda one: one.index)]
             except NoRouteError as problem:
-                if self._api != "auto" or route == "chat":
+                # Several threads may be told at once; who comes second finds the way changed already.
+                if self.settings.api != "auto" or route == "chat":
                     raise self.endpoint.unknown(problem) from None
                 self._api = "chat"  # the server has no completions for this model
 
