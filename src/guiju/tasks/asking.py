@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +23,12 @@ from guiju.tasks.windows import blocks, passages
 if TYPE_CHECKING:
     from guiju.providers import LanguageModel
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Records that a model of this machine is given together: what a kill can lose."""
+
+
+REFUSALS = 3
+"""Requests in a row that a server refuses, after which it is not the samples' fault."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Asker:
             self.config = self.tokenizer = None
         self.held = ExitStack()
         self._chat: Any = None
+        self._refusals = 0
         self.ask_all = self._way()
 
     def ask(self, records: Sequence[Record]) -> Iterator[Sample]:
@@ -84,7 +90,7 @@ class Asker:
         if isinstance(self.task, QuestionAnswering) and head == "span":
             return self._point
         if labelled and "score_continuations" in abilities and self.settings.template != "chat":
-            return self._compare
+            return self._compare if self.config is not None else self._compare_or_ask
         if "generate" not in abilities:
             raise ModelError(
                 f"{self.model.reference} cannot do {self.task.name}: it can {', '.join(sorted(abilities))}, and "
@@ -104,7 +110,7 @@ class Asker:
         table: Iterator[Any] = iter(self.model.classify(asked, stride=stride) if asked else [])
         for record, too_long in zip(records, long, strict=True):
             if stride is None and too_long:
-                yield self._refused(record)
+                yield self.refused(record)
                 continue
             yield self._labelled(record, dict(zip(self.model.labels, map(float, next(table)), strict=True)))
 
@@ -113,17 +119,33 @@ class Asker:
         assert isinstance(self.task, Sentiment)
         words = [self.task.continuation(label, self.language) for label in self.labels]
         longest = max(words, key=len)
-        for record in records:
-            parts = self._parts(record, lambda prompt: self._fits(str(prompt) + longest, 1))
+        cut = [self.parts(record, lambda prompt: self.fits(str(prompt) + longest, 1)) for record in records]
+        pairs = [(str(part.prompt), word) for parts in cut for part in parts or [] for word in words]
+        scores = self.model.score_continuations_each(pairs)
+        for record, parts in zip(records, cut, strict=True):
             if parts is None:
-                yield self._refused(record)
+                yield self.refused(record)
                 continue
-            pairs = [(str(part.prompt), word) for part in parts for word in words]
-            found = [-score.nll_nats for score in self.model.score_continuations(pairs)]
+            found = [-score.nll_nats for score in itertools.islice(scores, len(parts) * len(words))]
             table = np.array(found).reshape(len(parts), len(words))
             shares = np.exp(table - table.max(axis=1, keepdims=True))
             shares = (shares / shares.sum(axis=1, keepdims=True)).mean(axis=0)
             yield self._labelled(record, dict(zip(self.labels, map(float, shares), strict=True)))
+
+    def _compare_or_ask(self, records: Sequence[Record]) -> Iterator[Sample]:
+        """The same of a server; where it turns out to tell no likelihoods, as chats do, it is asked in words."""
+        from guiju.providers import RemoteError
+
+        try:
+            for sample in self._compare(records):
+                yield sample
+                records = records[1:]
+            return
+        except RemoteError:
+            raise
+        except ModelError:
+            self.ask_all = self._generate
+        yield from self._generate(records)
 
     def _labelled(self, record: Record, probabilities: Mapping[str, float]) -> Sample:
         likeliest = max(probabilities, key=lambda name: probabilities[name])
@@ -137,48 +159,41 @@ class Asker:
         windows = self.settings.long_sources == "window"
         for question, found in zip(questions, point_at_answers(self.model, questions, windows), strict=True):
             if found is None:
-                yield self._refused(question)
+                yield self.refused(question)
                 continue
             text = question.context[found.begin : found.end]
             details = {"span": [found.begin, found.end], "score": found.score} if text else {"score": found.score}
             yield Sample(question, text, details=details)
 
     def _generate(self, records: Sequence[Record]) -> Iterator[Sample]:
-        parts: list[Part] = []
-        refused = set()
-        for number, record in enumerate(records):
-            made = self._parts(record, lambda prompt: self._fits(prompt, self._new_tokens()))
-            if made is None:
-                refused.add(number)
-            parts += [replace(part, record=number) for part in made or []]
-        wanted = [sum(part.record == number for part in parts) for number in range(len(records))]
-        answers: list[list[tuple[Part, list[str]]]] = [[] for _ in records]
-        following = 0
+        """A server may refuse single requests: their samples stay unanswered, and the others are asked on."""
+        from guiju.providers import RequestRefusedError
 
-        def finished() -> Iterator[Sample]:
-            nonlocal following
-            while following < len(records) and len(answers[following]) == wanted[following]:
-                record, number = records[following], following
-                following += 1
-                yield self._refused(record) if number in refused else self._joined(record, answers[number])
+        waiting = list(records)
+        while waiting:
+            writing = _Writing(self, waiting)
+            try:
+                yield from writing.samples()
+                return
+            except RequestRefusedError as problem:
+                yield from writing.late(problem.finished)
+                self._note_refusal(problem, answered=bool(writing.done))
+                number = writing.parts[writing.taken].record
+                yield Sample(waiting[number], None, "unanswered", {"why": str(problem)})
+                waiting = [one for place, one in enumerate(waiting) if place not in {*writing.done, number}]
+            except GuijuError as problem:
+                yield from writing.late(getattr(problem, "finished", {}))
+                raise
 
-        stream = self.model.generate_each([part.prompt for part in parts], **self._wishes())  # type: ignore[misc]
-        yield from finished()
-        try:
-            for part, sequences in zip(parts, stream, strict=True):
-                answers[part.record].append((part, [sequence.text for sequence in sequences]))
-                yield from finished()
-        except GuijuError as problem:
-            for number, sequences in sorted(getattr(problem, "finished", {}).items()):
-                answers[parts[number].record].append((parts[number], [sequence.text for sequence in sequences]))
-            for number in range(following, len(records)):
-                if wanted[number] and len(answers[number]) == wanted[number]:
-                    yield self._joined(records[number], answers[number])
-            raise
+    def _note_refusal(self, problem: GuijuError, answered: bool) -> None:
+        """Give up where nothing but refusals come: then it is not the sample that is wrong."""
+        self._refusals = 0 if answered else self._refusals + 1
+        if self._refusals == REFUSALS:
+            raise problem
 
     # --- prompts
 
-    def _parts(self, record: Record, fits: Callable[[Any], bool]) -> list[Part] | None:
+    def parts(self, record: Record, fits: Callable[[Any], bool]) -> list[Part] | None:
         """The prompts of a record; None where its source is too long, and is to be refused for that."""
         whole = self._prompt(record)
         if fits(whole):
@@ -229,7 +244,7 @@ class Asker:
 
             self._chat = self.held.enter_context(Chat(choose_template("auto", self.tokenizer), self.tokenizer))
 
-    def _fits(self, prompt: str | list[int], new_tokens: int) -> bool:
+    def fits(self, prompt: str | list[int], new_tokens: int) -> bool:
         if self.config is None:
             return True  # only its server knows what a remote model reads
         if self.config.kind != "decoder":
@@ -240,14 +255,14 @@ class Asker:
         ids = prompt if isinstance(prompt, list) else [*self.tokenizer.prefix_ids, *self.tokenizer.encode(prompt)]
         return len(ids) + new_tokens <= int(self.config.context) + 1
 
-    def _new_tokens(self) -> int:
+    def new_tokens(self) -> int:
         """Of an answer: as many as are wished for, or as the task has, but no more than half of a context."""
         if self.settings.new_tokens is not None:
             return self.settings.new_tokens
         return self.task.new_tokens if self.config is None else min(self.task.new_tokens, self.config.context // 2)
 
-    def _wishes(self) -> dict[str, Any]:
-        wishes: dict[str, Any] = {"max_new_tokens": self._new_tokens()}
+    def wishes(self) -> dict[str, Any]:
+        wishes: dict[str, Any] = {"max_new_tokens": self.new_tokens()}
         if self.settings.tries > 1 and isinstance(self.task, Programming):
             wishes |= {"num_return_sequences": self.settings.tries, "seed": self.settings.seed}
             wishes |= {"temperature": self.settings.temperature, "top_p": 0.95}
@@ -261,7 +276,7 @@ class Asker:
 
     # --- answers
 
-    def _joined(self, record: Record, answers: Sequence[tuple[Part, list[str]]]) -> Sample:
+    def joined(self, record: Record, answers: Sequence[tuple[Part, list[str]]]) -> Sample:
         texts = [text for _, texts in answers for text in texts]
         read = [self.task.read(text, record) for text in texts]
         details: dict[str, Any] = {"text": texts[0] if len(texts) == 1 else texts}
@@ -279,10 +294,65 @@ class Asker:
             return Sample(record, None, "unanswered", {**details, "why": "the model said nothing that is an answer"})
         return Sample(record, prediction, details=details)
 
-    def _refused(self, record: Record) -> Sample:
+    def refused(self, record: Record) -> Sample:
         room = getattr(self.config, "context", 0)
         why = f"its source is longer than the model's context of {room} tokens"
         return Sample(record, None, "refused", {"why": why})
+
+
+class _Writing:
+    """Answers under way: which parts of which records are there."""
+
+    def __init__(self, asker: Asker, records: Sequence[Record]) -> None:
+        self.asker, self.records = asker, records
+        self.done: set[int] = set()
+        """Numbers of the records whose samples have been given out."""
+        self.taken = 0
+        """How many parts have been answered in their order."""
+        self.parts: list[Part] = []
+        self._refused: set[int] = set()
+        for number, record in enumerate(records):
+            made = asker.parts(record, lambda prompt: asker.fits(prompt, asker.new_tokens()))
+            if made is None:
+                self._refused.add(number)
+            self.parts += [replace(part, record=number) for part in made or []]
+        self._wanted = [sum(part.record == number for part in self.parts) for number in range(len(records))]
+        self._answers: list[list[tuple[Part, list[str]]]] = [[] for _ in records]
+
+    def samples(self) -> Iterator[Sample]:
+        """In the records' order, each when its last part is there."""
+        prompts: Any = [part.prompt for part in self.parts]
+        stream = self.asker.model.generate_each(prompts, **self.asker.wishes())
+        following = 0
+        for sequences in itertools.chain([None], stream):
+            if sequences is not None:
+                self._take(self.taken, sequences)
+                self.taken += 1
+            while following < len(self.records) and self._is_whole(following):
+                yield self._sample(following)
+                following += 1
+
+    def late(self, finished: Mapping[int, Any]) -> Iterator[Sample]:
+        """Those that are whole with answers that came out of turn, before a failure."""
+        for number, sequences in sorted(finished.items()):
+            self._take(number, sequences)
+        for number in range(len(self.records)):
+            if number not in self.done and self._is_whole(number):
+                yield self._sample(number)
+
+    def _take(self, number: int, sequences: Any) -> None:
+        part = self.parts[number]
+        self._answers[part.record].append((part, [sequence.text for sequence in sequences]))
+
+    def _is_whole(self, number: int) -> bool:
+        return len(self._answers[number]) == self._wanted[number]
+
+    def _sample(self, number: int) -> Sample:
+        self.done.add(number)
+        record = self.records[number]
+        if number in self._refused:
+            return self.asker.refused(record)
+        return self.asker.joined(record, self._answers[number])
 
 
 def _best_answer(

@@ -203,7 +203,8 @@ def _asked(
         reporter.stage("asking", "", f"{model.reference}: {task.name}, {len(records)} samples")
     with closing(Asker(task, model, settings, language, labels)) as asker:
         if out is None:
-            return list(_answers(asker, records, 0, len(records), reporter))
+            found = {sample.record.id: sample for sample in _answers(asker, records, 0, len(records), reporter)}
+            return [found[record.id] for record in records]
         with SampleLog(out, _identity(task, settings, language, labels, model)) as log:
             missing = [record for record in records if not _is_there(record, log)]
             done = len(records) - len(missing)

@@ -22,8 +22,8 @@ _CHAT = {
 }
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE)
 
-AFTER_FUNCTION = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@")
-"""Where a continued function is over (Chen et al. 2021, arXiv:2107.03374, section 2.1)."""
+AFTER_FUNCTION = ("\nclass ", "\ndef ", "\n#", "\nif ")
+"""Where a continued function is over (Chen et al. 2021, arXiv:2107.03374, section 2.1); an API takes four at most."""
 
 
 class Programming:
