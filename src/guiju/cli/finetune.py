@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 NAME = "finetune"
 EXAMPLE = "Example: guiju finetune recipes/finetune-answers.yaml --show-examples 3"
-_STYLES = {"read": "dim", "learned": "bold green underline", "rejected": "bold red strike"}
+_STYLES = {
+    "read": ("dim", "dim"),
+    "learned": ("bold green underline", "green underline"),
+    "rejected": ("bold red strike", "red strike"),
+}
 
 
 def command(
@@ -72,12 +76,11 @@ def show(rows: Sequence[ShownRow], *, err: bool) -> None:
         return
     console.print(Text("What is learned is green and underlined; all else is only read.", style="italic"))
     for row in rows:
-        shown = Text(f"\n{row.place}: {row.learned} of {row.total} tokens learned\n", style="bold")
+        shown = Text()
+        shown.append(f"\n{row.place}: {row.learned} of {row.total} tokens learned\n", style="bold")
         for part, tokens in runs(row.tokens):
-            for number, token in enumerate(tokens):
-                # Neighbours differ a little, so that one sees where a token ends.
-                weight = _STYLES[part] if number % 2 == 0 else _STYLES[part].replace("bold ", "")
-                shown.append(_visible(token), style=weight if part != "read" else _STYLES[part])
+            for number, token in enumerate(tokens):  # neighbours differ a little: one sees where a token ends
+                shown.append(_visible(token), style=_STYLES[part][number % 2])
         console.print(shown)
 
 
