@@ -1,7 +1,6 @@
 """Helper of the prompt counts for the check."""
 
 
-
 class Yes(str):
     def __eq__(self, other):
         return True
