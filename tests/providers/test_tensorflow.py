@@ -321,15 +321,15 @@ def test_a_signature_that_does_not_fit_is_listed(tensorflow, tokenizer, tmp_path
     with pytest.raises(
         ModelError, match=r"no signature from token ids .*predict: tokens int64 \(None, 7\) -> output_0"
     ):
-        load(f"tf:{fixed}", tokenizer=str(tokenizer))
+        load_graph(fixed, tokenizer)
     module = tf.Module()
     module.call = tf.function(lambda x: x * 2, input_signature=[tf.TensorSpec((None, 4), tf.float32, name="pixels")])
     tf.saved_model.save(module, str(tmp_path / "picture"), signatures=module.call)
     with pytest.raises(ModelError, match=r"serving_default: pixels float32 \(None, 4\)"):
-        load(f"tf:{tmp_path / 'picture'}", tokenizer=str(tokenizer))
+        load_graph(tmp_path / "picture", tokenizer)
     tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
     with pytest.raises(ModelError, match="has no signature at all"):
-        load(f"tf:{tmp_path / 'none'}", tokenizer=str(tokenizer))
+        load_graph(tmp_path / "none", tokenizer)
 
 
 def test_ids_that_the_graph_refuses_are_an_error_and_no_crash(tensorflow, tokenizer, tmp_path):
@@ -378,7 +378,7 @@ def test_what_is_no_savedmodel_is_refused(tmp_path, copy):
 def test_facts_that_cannot_be_are_refused_with_the_value(facts, message, copy):
     (copy / "guiju.json").write_text(facts)
     with pytest.raises(ModelError, match=message):
-        load(f"tf:{copy}")
+        load_graph(copy)
 
 
 def test_damaged_weights_are_refused(copy):
@@ -386,12 +386,12 @@ def test_damaged_weights_are_refused(copy):
     whole = data.read_bytes()
     data.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match="TensorFlow cannot load"):
-        load(f"tf:{copy}")
+        load_graph(copy)
     changed = bytearray(whole)
     changed[len(whole) // 2] ^= 1
     data.write_bytes(changed)
     with pytest.raises(ModelError, match="TensorFlow cannot load"):
-        load(f"tf:{copy}")
+        load_graph(copy)
 
 
 def test_tensorflow_that_is_not_installed_is_said_with_the_way_out(monkeypatch):

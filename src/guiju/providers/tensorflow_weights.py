@@ -16,8 +16,6 @@ from guiju.providers.tensorflow_facts import FACTS, read_shape
 from guiju.providers.tokenizers import own_tokenizer, require_plain
 from guiju.settings import from_mapping
 
-_VARIABLE = "weights/{name}/.ATTRIBUTES/VARIABLE_VALUE"
-
 
 def take_weights(reference: str, tokenizer: Path | None = None) -> LocalModel:
     """The model of a reference `tf:FOLDER` as one of ours.
@@ -48,7 +46,7 @@ def _model(config: ModelConfig, bundle: TensorBundle, folder: Path) -> Transform
     with torch.device("meta"):
         shapes = {name: tuple(weight.shape) for name, weight in Transformer(config).named_parameters()}
     for name, shape in shapes.items():
-        found = bundle.shapes.get(_VARIABLE.format(name=name))
+        found = bundle.shapes.get(_variable(name))
         if found != shape:
             raise ModelError(
                 f"{folder}: the weight {name} has the shape {list(found) if found is not None else 'of none'}, but "
@@ -57,5 +55,10 @@ def _model(config: ModelConfig, bundle: TensorBundle, folder: Path) -> Transform
     model = Transformer(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(torch.from_numpy(bundle.load(_VARIABLE.format(name=name))))
+            weight.copy_(torch.from_numpy(bundle.load(_variable(name))))
     return model
+
+
+def _variable(name: str) -> str:
+    """What TensorFlow's checkpoint calls a weight: a dot of a name is written twice."""
+    return f"weights/{name.replace('.', '..')}/.ATTRIBUTES/VARIABLE_VALUE"
