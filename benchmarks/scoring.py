@@ -40,14 +40,17 @@ Pairs = list[tuple[str, str]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small model and few items")
+    parser.add_argument("--quick", action="store_true", help="a small model")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=250)
+    parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "scoring.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), quick=arguments.quick)
         found = {
-            name: compare(Path(folder), pairs, arguments.rounds) for name, pairs in items(quick=arguments.quick).items()
+            name: compare(Path(folder), pairs, arguments.rounds)
+            for name, pairs in items(arguments.pairs, arguments.questions).items()
         }
     facts = {"environment": environment(), "load": os.getloadavg(), "threads": torch.get_num_threads(), **found}
     arguments.out.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -67,15 +70,15 @@ def make_model(folder: Path, *, quick: bool) -> None:
     save_model(Transformer(gpt2_config(vocab_size=50257, context=1024, **sizes)), folder, tokenizer)
 
 
-def items(*, quick: bool) -> dict[str, Pairs]:
+def items(most: int, questions: int) -> dict[str, Pairs]:
     chance, texts = random.Random(0), [text.split() for text in stories()]
     texts = [words for words in texts if len(words) > 60]
     pairs = []
-    for words in texts[: 60 if quick else 250]:
+    for words in texts[:most]:
         cut, end = chance.randrange(8, 40), chance.randrange(45, 60)
         pairs.append((" ".join(words[:cut]), " " + " ".join(words[cut:end])))
     choices = []
-    for number in range(6 if quick else 24):
+    for number in range(questions):
         context = " ".join(" ".join(words) for words in texts[3 * number : 3 * number + 3]).split()[:400]
         for words in chance.sample(texts, 4):
             choices.append((" ".join(context), " " + " ".join(words[: chance.randrange(3, 9)])))
@@ -108,10 +111,14 @@ def compare(folder: Path, pairs: Pairs, rounds: int) -> dict[str, Any]:
 
 
 def harness(folder: Path, pairs: Pairs, batch: int | str) -> Callable[[], list[float]]:
+    import logging
+
     import transformers
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
     network = transformers.AutoModelForCausalLM.from_pretrained(folder)
     words = transformers.AutoTokenizer.from_pretrained(folder)
     asked = [

@@ -37,6 +37,24 @@ def stories_model():
     return load(STORIES)
 
 
+@pytest.fixture(scope="session")
+def stories_saved(tensorflow, tmp_path_factory) -> Path:
+    """The same weights as a SavedModel."""
+    from guiju.providers import export_model
+
+    out = tmp_path_factory.mktemp("tensorflow") / "stories"
+    export_model(STORIES, to="tensorflow", out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def stories_in_tensorflow(stories_saved):
+    """Its process: starting one takes seconds."""
+    from guiju.providers import load
+
+    return load(f"tf:{stories_saved}")
+
+
 @pytest.fixture
 def serve(servers, stories_model, monkeypatch):
     """Start a server over a model and point the environment at it."""

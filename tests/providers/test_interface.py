@@ -34,16 +34,14 @@ def exported(tmp_path_factory):
 
 
 @pytest.fixture
-def four(exported, tensorflow, serve):
+def four(exported, stories_in_tensorflow, serve):
     """The same weights, computed by four programs."""
-    if not (exported / "tensorflow").exists():
-        export_model(STORIES, to="tensorflow", out=exported / "tensorflow")
     serve()
     return {
         "local": load(STORIES),
         "transformers": load(f"transformers:{exported / 'huggingface'}"),
         "openai": load("openai:test-model"),
-        "tensorflow": load(f"tf:{exported / 'tensorflow'}"),
+        "tensorflow": stories_in_tensorflow,
     }
 
 

@@ -86,7 +86,7 @@ def test_whole_and_step_by_step_the_logits_are_torchs(name, ids, tensorflow, tmp
     with torch.inference_mode():
         expected = model(torch.from_numpy(ids).long()).numpy()
     assert np.abs(expected).max() > 1
-    save_graph(tensorflow, model, tmp_path)
+    save_graph(tensorflow, model, tmp_path, trains=False)
     loaded = tensorflow.saved_model.load(str(tmp_path))
     whole = loaded.signatures["serving_default"](input_ids=tensorflow.constant(ids))["logits"]
     np.testing.assert_allclose(whole.numpy(), expected, atol=2e-5)

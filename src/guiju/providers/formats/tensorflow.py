@@ -45,8 +45,8 @@ def write(language_model: LocalModel, folder: Path) -> dict[str, Any]:
     return {}
 
 
-def save_graph(tf: Any, model: Transformer, folder: Path) -> None:
-    """The SavedModel alone."""
+def save_graph(tf: Any, model: Transformer, folder: Path, *, trains: bool = True) -> None:
+    """The SavedModel alone, with `train_step` or without."""
     config = model.config
     module = build_decoder(tf, model)
     decode = module.step
@@ -68,8 +68,9 @@ def save_graph(tf: Any, model: Transformer, folder: Path) -> None:
     signatures = {
         "serving_default": tf.function(serve, autograph=False).get_concrete_function(ids),
         DECODE: tf.function(step, autograph=False).get_concrete_function(ids, **specs),
-        TRAIN: add_training(tf, module, config, TrainingSettings()),
     }
+    if trains:
+        signatures[TRAIN] = add_training(tf, module, config, TrainingSettings())
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
