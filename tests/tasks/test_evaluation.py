@@ -20,13 +20,13 @@ import torch
 from asking_child import SlowModel, records
 
 from guiju.errors import ConfigError, DataError, ModelError
-from guiju.model import bert_config, build_model, save_model
-from guiju.providers import load
+from guiju.model import bert_config, build_model, save_model, transformer_config
+from guiju.providers import LocalModel, load
 from guiju.tasks import Labelled, Pair, Question, TaskSettings, ask, compare, evaluate, read_predictions, task_named
 from guiju.tasks.store import ASKED, SAMPLES, SampleLog, read_samples
 from guiju.tasks.table import sample_table
 from guiju.tasks.windows import blocks, passages
-from guiju.tokens import TokenizerSettings, train_tokenizer
+from guiju.tokens import Chat, TokenizerSettings, Turn, choose_template, train_tokenizer
 
 STORIES = Path(__file__).parents[2] / "examples" / "data" / "stories260K" / "stories260K.bin"
 
@@ -340,6 +340,56 @@ def test_a_head_over_spans_points_at_the_answer_of_the_highest_logits(encoder):
     assert evaluate("question-answering", [question, long], model=model).refused == 0
     settings = TaskSettings(long_sources="refuse")
     assert evaluate("question-answering", [question, long], model=model, settings=settings).refused == 1
+
+
+def test_beside_an_encoder_the_source_alone_is_read_and_searched_by_beams():
+    torch.manual_seed(1)
+    tokenizer = train_tokenizer(["it was a good day and ann came home " * 30], TokenizerSettings(vocab_size=280))
+    model = build_model(transformer_config(vocab_size=280, context=24, width=16, layers=1, heads=2)).eval()
+    local = LocalModel("ours", model, tokenizer, ())
+    settings = TaskSettings(language="de", new_tokens=6, num_beams=2)
+    pair = Pair(id="0", place="", source="ann came home", targets=("x",))
+    [sample] = ask(task_named("translation"), local, [pair], settings)
+    [sequence] = local.generate("ann came home", num_beams=2, max_new_tokens=6)
+    assert sample.details["text"] == sequence.text
+    long = replace(pair, source="it was a good day. " * 30)
+    [sample] = ask(task_named("translation"), local, [long], settings)
+    assert isinstance(sample.details["text"], list)
+    [sample] = ask(task_named("translation"), local, [long], replace(settings, long_sources="refuse"))
+    assert sample.status == "refused"
+
+
+def test_a_chat_template_of_the_models_own_carries_the_prompt(stories):
+    text = "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor %}[assistant]"
+    chatting = replace(stories, tokenizer=stories.tokenizer.with_chat_template(text))
+    pair = Pair(id="0", place="", source="Hi", targets=("x",))
+    settings = TaskSettings(language="en", prompt="Say {source}", new_tokens=8)
+    [sample] = ask(task_named("translation"), chatting, [pair], settings)
+    with Chat(choose_template("auto", chatting.tokenizer), chatting.tokenizer) as chat:
+        ids = chat.prompt([Turn("user", "Say Hi")])
+    assert sample.details["text"] == stories.generate([ids], greedy=True, max_new_tokens=8)[0][0].text
+    [plain] = ask(task_named("translation"), chatting, [pair], replace(settings, template="none"))
+    assert plain.details["text"] == stories.generate("Say Hi", greedy=True, max_new_tokens=8, stop=("\n\n",))[0].text
+
+
+def test_wishes_that_nothing_would_heed_are_refused(stories, encoder, tmp_path):
+    for wish, message in (
+        ({"template": "fancy"}, "template is 'fancy'"),
+        ({"long_sources": "cut"}, "long_sources is 'cut'"),
+        ({"overlap": 1.0}, "overlap is 1.0"),
+        ({"tries": 2, "temperature": 0.0}, "all would be the same"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            TaskSettings(**wish)
+    with pytest.raises(ConfigError, match="for the task code alone"):
+        evaluate("translation", records(1), predictions=given(), settings=TaskSettings(tries=2))
+    text = [Labelled(id="0", place="", text="x", label="a")]
+    model = encoder("classes", labels=("a", "b"))
+    with pytest.raises(ConfigError, match="would not heed it"):
+        list(ask(task_named("sentiment"), model, text, TaskSettings(language="en", prompt="{text}")))
+    evaluate("translation", records(1), model=SlowModel(tmp_path / "answered", 0), out=tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds samples of another evaluation"):
+        evaluate("translation", records(1), predictions={"0": ("x", "")}, out=tmp_path / "out")
 
 
 def test_a_prompt_of_ones_own_is_filled_in_and_a_field_that_is_not_there_is_told(stories):

@@ -33,6 +33,7 @@ EXAMPLE = (
 
 
 def command(
+    reference: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="the same as --model")] = None,
     model: Annotated[str | None, typer.Option(help=MODEL, show_default=False)] = None,
     predictions: Annotated[
         Path | None, typer.Option(help='answers made elsewhere: JSON lines of {"id", "prediction"}')
@@ -73,6 +74,9 @@ def command(
 ) -> None:
     from guiju.tasks import TaskSettings
 
+    if model is not None and reference is not None:
+        fail("the model is named twice; give it once")
+    model = model or reference
     if compare is not None:
         if model or predictions or battery:
             fail("--compare reads two folders that are there already; leave --model, --predictions and --battery out")
@@ -88,6 +92,8 @@ def command(
         fail("--against and --recipe belong to --battery; two evaluations are compared by --compare A B")
     if (model is None) == (predictions is None) or task is None or data is None:
         fail("give --model REF or --predictions FILE, and with it --task TASK and --data FILE")
+    if predictions is not None and (prompt is not None or new_tokens is not None or num_beams > 1 or tries > 1):
+        fail("--prompt, --new-tokens, --num-beams and --tries are for a model that is asked, not for --predictions")
     settings = TaskSettings(
         language=language,
         limit=limit,

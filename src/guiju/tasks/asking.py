@@ -85,9 +85,11 @@ class Asker:
         abilities, head = self.model.abilities, getattr(self.config, "head", "vocabulary")
         labelled = isinstance(self.task, Sentiment)
         if labelled and "classify" in abilities:
-            self.heads = match_head(self.model.labels, self.labels)
+            match_head(self.model.labels, self.labels)
+            self._require_no_prompt()
             return self._classify
         if isinstance(self.task, QuestionAnswering) and head == "span":
+            self._require_no_prompt()
             return self._point
         if labelled and "score_continuations" in abilities and self.settings.template != "chat":
             return self._compare if self.config is not None else self._compare_or_ask
@@ -98,6 +100,13 @@ class Asker:
             )
         self._open_chat()
         return self._generate
+
+    def _require_no_prompt(self) -> None:
+        if self.settings.prompt is not None:
+            raise ConfigError(
+                f"prompt is given, but {self.model.reference} classifies texts as they are, and would not heed it. "
+                "Leave it out"
+            )
 
     # --- one way for each kind of model
 

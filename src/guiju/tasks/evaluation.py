@@ -21,9 +21,10 @@ from guiju.tasks.programming import Programming
 from guiju.tasks.question_answering import QuestionAnswering
 from guiju.tasks.records import CodeProblem, Labelled, Pair, Question, Record
 from guiju.tasks.samples import Sample, Scores, Task
+from guiju.tasks.sandbox import require_sandbox
 from guiju.tasks.sentiment import Sentiment
 from guiju.tasks.settings import TaskSettings
-from guiju.tasks.store import RESULT, TABLE, SampleLog, write_samples
+from guiju.tasks.store import RESULT, TABLE, SampleLog, require_same, write_samples
 from guiju.tasks.summarization import Summarization
 from guiju.tasks.table import sample_table
 from guiju.tasks.translation import Translation
@@ -145,12 +146,17 @@ def evaluate(
     language = settings.language if settings.language != "auto" else language_of(_told_by(held))
     if (model is None) == (predictions is None):
         raise ConfigError("give either a model or predictions, and not both")
+    if isinstance(chosen, Programming):
+        require_sandbox()  # before anybody is asked
+    elif settings.tries > 1:
+        raise ConfigError(f"tries is {settings.tries}, but several programs are written for the task code alone")
     if model is None:
         assert predictions is not None
         samples = predicted_samples(chosen, held, predictions, settings.limit is None)
         if isinstance(chosen, Programming):
             samples = list(_all_judged(samples, reporter))
         if out is not None:
+            require_same(out, _identity(chosen, settings, language, labels, None))
             write_samples(out, _identity(chosen, settings, language, labels, None), samples)
     else:
         samples = _asked(chosen, held, labels, model, settings, language, out, reporter)

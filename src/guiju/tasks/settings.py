@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from guiju.errors import ConfigError
 from guiju.tasks.languages import LANGUAGES
+
+Template = Literal["auto", "none", "chat"]
+LongSources = Literal["window", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +28,10 @@ class TaskSettings:
     prompt: str | None = None
     """In place of the task's own, with the record's fields in braces, such as "{source} =>"."""
 
-    template: Literal["auto", "none", "chat"] = "auto"
+    template: Template = "auto"
     """Whether a prompt is put as a user's message into the chat template: auto where the model's tokenizer has one."""
 
-    long_sources: Literal["window", "refuse"] = "window"
+    long_sources: LongSources = "window"
     """What becomes of a source that is longer than the context: read in windows, or not answered, which counts as
     wrong and is told."""
 
@@ -50,6 +53,9 @@ class TaskSettings:
     def __post_init__(self) -> None:
         if self.language not in ("auto", *LANGUAGES):
             raise ConfigError(f"language is {self.language!r}; it can be auto, {', '.join(LANGUAGES)}")
+        for name, known in (("template", get_args(Template)), ("long_sources", get_args(LongSources))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(known)}")
         for name in ("limit", "new_tokens", "tries", "num_beams"):
             value = getattr(self, name)
             if value is not None and value < 1:

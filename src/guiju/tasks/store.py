@@ -82,15 +82,7 @@ class SampleLog:
             write_json(place, dict(identity))
             sync_folder(self.folder)
             return
-        held = _read_json(place)
-        # The model's digest says which it is; the same one may have been moved since.
-        changed = [name for name in {**held, **identity} if held.get(name) != identity.get(name) and name != "model"]
-        if changed:
-            name = changed[0]
-            raise ConfigError(
-                f"{self.folder} holds samples of another evaluation: its {name} is {held.get(name)!r}, and now it is "
-                f"{identity.get(name)!r}. Mixed, they would be nobody's figures: give another folder with --out"
-            )
+        require_same(self.folder, identity)
 
     def _read(self) -> Iterator[Sample]:
         """The samples that are there. A last line that a kill cut is taken away: it was never finished."""
@@ -112,6 +104,21 @@ class SampleLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def require_same(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a folder holds samples of another evaluation than this one."""
+    if not (folder / ASKED).exists():
+        return
+    held = _read_json(folder / ASKED)
+    # The model's digest says which it is; the same one may have been moved since.
+    changed = [name for name in {**held, **identity} if held.get(name) != identity.get(name) and name != "model"]
+    if changed:
+        name = changed[0]
+        raise ConfigError(
+            f"{folder} holds samples of another evaluation: its {name} is {held.get(name)!r}, and now it is "
+            f"{identity.get(name)!r}. Mixed, they would be nobody's figures: give another folder with --out"
+        )
 
 
 def write_samples(folder: Path, identity: Mapping[str, Any], samples: Iterable[Sample]) -> None:
