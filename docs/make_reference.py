@@ -17,7 +17,10 @@ from typing import Any
 import typer.main
 
 from guiju.cli.application import application
-from guiju.pipeline import Recipe
+from guiju.model import ModelSettings
+from guiju.pipeline import FinetuneRecipe, Recipe
+from guiju.tokens import TokenizerSettings
+from guiju.training import TrainingSettings
 
 PAGE = Path(__file__).parent / "reference.md"
 
@@ -42,6 +45,9 @@ def reference() -> str:
             lines += _verb(f"guiju {name} {title}".rstrip(), leaf)
     lines += ["## Recipe", "", "A recipe names what differs from these defaults. Lists are written `[a, b]`.", ""]
     lines += _settings(Recipe, "")
+    told = "For `guiju finetune`. `model`, `tokenizer` and `training` have the settings above."
+    lines += ["## Recipe for fine-tuning", "", told, ""]
+    lines += _settings(FinetuneRecipe, "", (ModelSettings, TokenizerSettings, TrainingSettings))
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -98,6 +99,36 @@ def test_the_tutorial_can_be_followed_to_its_end(place):
     assert "GPT2LMHeadModel" in codes[-1] and ended.stdout.count("Once upon a time") >= 5
 
 
+TUNED_SHORT = ("training.steps=6", "training.warmup_steps=2", "data.limit=200", "training.batch=4")
+
+
+@pytest.mark.slow
+def test_the_howtos_of_finetuning_and_of_trl_can_be_followed(place, guiju, monkeypatch):
+    """Each recipe is one, and each command and program of the two pages does what they say, at toy size."""
+    from guiju.pipeline import read_finetune_recipe
+
+    monkeypatch.chdir(place)
+    for number, recipe in enumerate(blocks("docs/howto/finetune.md", "yaml")):
+        Path(f"tuning-{number}.yaml").write_text(recipe, encoding="utf-8")
+        read_finetune_recipe(Path(f"tuning-{number}.yaml"))
+    pages = [(ROOT / f"docs/howto/{page}.md").read_text(encoding="utf-8") for page in ("finetune", "trl")]
+    steps = re.findall(r"^```(sh|python)\n(.*?)^```", "\n".join(pages), flags=re.MULTILINE | re.DOTALL)
+    for language, found in itertools.groupby(steps, key=lambda step: step[0]):
+        code = "\n".join(part for _, part in found)
+        if language == "sh":
+            for line in filter(None, code.splitlines()):
+                name, verb, *rest = shlex.split(line)
+                short = [word for setting in TUNED_SHORT for word in ("--set", setting)] if verb == "finetune" else []
+                answer = guiju(verb, *rest, *short)
+                assert (name, answer.code) == ("guiju", 0), (line, answer.err)
+        elif "trl" in code:
+            ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            assert ended.returncode == 0, ended.stderr[-3000:]
+        else:
+            exec(compile(code, "docs/howto/trl.md", "exec"), {})
+    assert Path("merged/model.safetensors").is_file()
+
+
 def test_five_greedy_sequences_are_refused_with_the_reason(place):
     line = "generate --model runs/quickstart --prompt x --greedy --num-return-sequences 5"
     ended = subprocess.run([sys.executable, "-m", "guiju", *line.split()], cwd=place, capture_output=True, text=True)
@@ -105,7 +136,10 @@ def test_five_greedy_sequences_are_refused_with_the_reason(place):
     assert "greedy" in ended.stderr and "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/flow.md", "docs/decisions/README.md"])
+HOWTOS = [f"docs/howto/{name}.md" for name in ("finetune", "trl")]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *HOWTOS, "docs/flow.md", "docs/decisions/README.md"])
 def test_every_link_leads_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in LINK.findall(text):

@@ -194,6 +194,20 @@ def test_the_task_of_a_recipe_measures_the_tuned_model_and_keeps_every_sample(
     assert run_finetune(file, reporter=steps, out=tmp_path / "run").done == []
 
 
+def test_pairs_come_out_of_two_files_aligned_line_by_line(bases, tmp_path, steps):
+    for name, made in (("train", rows("source-target")), ("test", rows("source-target", 6, seed=1))):
+        for side, field in (("en", "source"), ("de", "target")):
+            (tmp_path / f"{name}.{side}").write_text("".join(f"{row[field]}\n" for row in made))
+    file = recipe(
+        tmp_path, "pairs", "train.en,train.de", base=str(bases("transformer")),
+        data={"evaluation": ["test.en,test.de"]}, task={"name": "translation", "settings": {"new_tokens": 3}},
+    )  # fmt: skip
+    summary = run_finetune(file, reporter=steps, out=tmp_path / "run")
+    assert summary.built["data"]["evaluation"] == {"test.en,test.de": 6}
+    assert summary.built["task"]["n"] == 6
+    assert run_finetune(file, reporter=steps, out=tmp_path / "run").done == []
+
+
 # -- what comes out ---------------------------------------------------------------------------------------------
 
 

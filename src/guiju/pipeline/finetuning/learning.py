@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,14 +167,18 @@ class Assessed:
 
 
 @torch.no_grad()
-def assess(model: Any, objective: Objective, batches: Iterable[Batch]) -> Assessed:
-    """How well a model does on batches."""
+def assess(
+    model: Any, objective: Objective, batches: Sequence[Batch], report: Callable[[int, int], None] | None = None
+) -> Assessed:
+    """How well a model does on batches; `report` is called with (batches done, batches in all)."""
     device = model.embedding.weight.device
     total, weight, right, targets = 0.0, 0.0, 0, 0
     was_training = model.training
     model.eval()
     try:
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            if report is not None:
+                report(number, len(batches))
             here = batch.to(device).without_idle_masks()
             total += float(objective.loss(model, model.hidden, here))
             weight += objective.weigh(here)
@@ -218,8 +222,13 @@ def evaluate(context: StageContext[FinetuneRecipe]) -> StageResult:
         write_json(context.path(FILE), {"held_out": 0})
         return StageResult({"held_out": 0}, "nothing is held out, so nothing can be said")
     after = load_model(context.path("model"))
+
+    def report(done: int, total: int) -> None:
+        context.reporter.progress(done, total, "held-out examples")
+
     found = {
-        name: assess(model, lesson.objective, lesson.held_out) for name, model in (("before", before), ("after", after))
+        name: assess(model, lesson.objective, lesson.held_out, report)
+        for name, model in (("before", before), ("after", after))
     }
     details: dict[str, Any] = {
         "unit": UNITS[recipe.objective],
