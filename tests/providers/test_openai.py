@@ -169,6 +169,14 @@ def test_auto_takes_chat_where_there_are_no_completions(serve):
     assert server.requests
 
 
+def test_a_chat_that_knows_the_limit_by_its_newer_name_alone_is_asked_so(server):
+    server.new_limit = True
+    model, calls = remote(api="chat")
+    assert [len(one.text.split()) for (one,) in model.generate([PROMPT] * 2, greedy=True, max_new_tokens=3)]
+    assert {call.status for call in calls} == {400, 200}
+    assert list(model.stream(PROMPT, greedy=True, max_new_tokens=3)) and calls[-1].status == 200
+
+
 # Records, limits, caps
 
 

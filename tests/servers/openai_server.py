@@ -43,6 +43,8 @@ class OpenAIServer(ThreadingHTTPServer):
         self.faults: deque[str] = deque()
         self.always: str | None = None
         self.slow_s = 5.0
+        self.new_limit = False
+        """Whether a chat knows max_completion_tokens alone, as OpenAI's newer models do."""
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.slots = threading.Semaphore(slots)
         self.slot_count = slots
@@ -122,6 +124,10 @@ class Handler(BaseHTTPRequestHandler):
     def complete(self, body: dict[str, Any], form: Completion | Chat, fault: str) -> None:
         model = self.server.model
         prompts = form.prompts(body)
+        if self.server.new_limit and isinstance(form, Chat):
+            if "max_tokens" in body:
+                return self.fail(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+            body = {**body, "max_tokens": body["max_completion_tokens"]}
         if body.get("stream"):
             return self.stream(prompts[0], body, form, fault)
         choices: list[dict[str, Any]] = []

@@ -61,6 +61,11 @@ def plan(
             "the model is an encoder alone (such as BERT): it reads texts whole and has no next token, so it continues "
             "none. Take a decoder, or an encoder-decoder"
         )
+    if getattr(config, "head", "vocabulary") != "vocabulary":  # another program's facts know no other
+        raise ModelError(
+            f"the model's head is {config.head}, which says no tokens, so it continues no text. Take a model whose "
+            f"head is the vocabulary"
+        )
     require_fit(model, tokenizer)
     ends = frozenset() if settings.ignore_eos else stop_ids(model, tokenizer)
     form = form_of(settings)

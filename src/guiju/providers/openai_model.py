@@ -28,7 +28,7 @@ from guiju.generation import (
     require_known,
 )
 from guiju.generation.settings import DEFAULT_NEW_TOKENS
-from guiju.providers.calls import RecordCall, RemoteError, RemoteSettings, concurrently
+from guiju.providers.calls import RecordCall, RemoteError, RemoteSettings, RequestRefusedError, concurrently
 from guiju.providers.interface import Ability, cannot, with_sampling
 from guiju.providers.openai_answers import Echo, Part, answer_problem, echo_of, echo_problem, part_of, sequence_of
 from guiju.providers.openai_endpoint import Endpoint, NoRouteError, Route
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _CONTEXTS_KEPT = 4096
 """Numbers of tokens of contexts that pairs share, so that each is asked for once."""
+
+_NEW_LIMIT = "max_completion_tokens"
 
 OnText = Callable[[int, str], None]
 
@@ -81,6 +83,8 @@ class OpenAIModel:
         self.downloads: tuple[Any, ...] = ()
         self.labels: tuple[str, ...] = ()
         self._api = self.settings.api
+        self._limit = "max_tokens"
+        """What a chat's limit is called: newer models of OpenAI know another name alone."""
         self._contexts: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -176,7 +180,7 @@ class OpenAIModel:
         """The sequences of one prompt."""
         while True:
             route: Route = "chat" if self._api == "chat" else "completions"
-            body = _body(route, prompt, asked)
+            body = _body(route, prompt, asked, self._limit)
             try:
                 if asked.on_text is not None:
                     return self._streamed(number, route, body, asked)
@@ -193,6 +197,10 @@ class OpenAIModel:
                 if self.settings.api != "auto" or route == "chat":
                     raise self.endpoint.unknown(problem) from None
                 self._api = "chat"  # the server has no completions for this model
+            except RequestRefusedError as problem:
+                if route != "chat" or _NEW_LIMIT not in str(problem) or _NEW_LIMIT in body:
+                    raise
+                self._limit = _NEW_LIMIT
 
     def _streamed(self, number: int, route: Route, body: dict[str, Any], asked: _Wishes) -> list[Sequence]:
         count = asked.settings.num_return_sequences
@@ -385,7 +393,7 @@ def load_openai(
     return OpenAIModel(reference, settings, record_call, own)
 
 
-def _body(route: Route, prompt: str, asked: _Wishes) -> dict[str, Any]:
+def _body(route: Route, prompt: str, asked: _Wishes, limit_name: str) -> dict[str, Any]:
     """The fields of a request; those that are at their defaults are left out."""
     settings, count = asked.settings, asked.settings.num_return_sequences
     limit = DEFAULT_NEW_TOKENS if settings.max_new_tokens is None else settings.max_new_tokens
@@ -400,7 +408,7 @@ def _body(route: Route, prompt: str, asked: _Wishes) -> dict[str, Any]:
         more = {} if asked.logprobs is None else {"logprobs": asked.logprobs}
         return {"prompt": prompt, "max_tokens": limit, **body, **more}
     more = {} if asked.logprobs is None else {"logprobs": True, "top_logprobs": asked.logprobs}
-    return {"messages": [{"role": "user", "content": prompt}], "max_tokens": limit, **body, **more}
+    return {"messages": [{"role": "user", "content": prompt}], limit_name: limit, **body, **more}
 
 
 _DEFAULTS = cast(
