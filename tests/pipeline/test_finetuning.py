@@ -194,6 +194,46 @@ def test_the_task_of_a_recipe_measures_the_tuned_model_and_keeps_every_sample(
     assert run_finetune(file, reporter=steps, out=tmp_path / "run").done == []
 
 
+def test_preferences_are_written_by_a_chat_template_that_the_recipe_names(bases, tmp_path, steps):
+    made = rows("preferences", 20)
+    data = write_rows(tmp_path / "rows.jsonl", made)
+    file = recipe(tmp_path, "preferences", data, base=str(bases("llama")), template="plain", data={"validation": 0.0})
+    run_finetune(file, reporter=steps, out=tmp_path / "run", only="data")
+    run_finetune(file, reporter=steps, out=tmp_path / "run", only="base")
+    run_finetune(file, reporter=steps, out=tmp_path / "run", only="examples")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "tokenizer")
+    kept = [json.loads(line) for line in (tmp_path / "run" / "examples" / "train.jsonl").read_text().splitlines()]
+    assert len(kept) == 20
+    for row, one in zip(made, kept, strict=True):
+        asked = [{"role": "user", "content": row["prompt"]}]
+        assert one["prompt"] == tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+        for side in ("chosen", "rejected"):
+            assert tokenizer.decode(one[side]) == row[side] + "<|endoftext|>"
+
+
+@pytest.mark.parametrize("shape", ["bert", "llama"])
+def test_labels_are_read_in_the_task_as_they_were_learned(shape, bases, tmp_path, steps):
+    data = write_rows(tmp_path / "rows.jsonl", rows("text-label", 60))
+    held = write_rows(tmp_path / "held.jsonl", rows("text-label", 30, seed=1))
+    file = recipe(
+        tmp_path, "classes", data, base=str(bases(shape)), data={"validation": str(held)},
+        task={"name": "sentiment"}, training={"steps": 40},
+    )  # fmt: skip
+    built = run_finetune(file, reporter=steps, out=tmp_path / "run").built
+    assert built["evaluate"]["accuracy"]["after"] == pytest.approx(built["task"]["metrics"]["accuracy"]["value"])
+
+
+def test_answers_in_texts_are_found_in_the_task_as_they_were_learned(bases, tmp_path, steps):
+    data = write_rows(tmp_path / "rows.jsonl", rows("squad", 120))
+    held = write_rows(tmp_path / "held.jsonl", rows("squad", 20, seed=1))
+    file = recipe(
+        tmp_path, "extractive", data, base=str(bases("bert")), data={"validation": str(held)},
+        task={"name": "question-answering"}, training={"steps": 60, "batch": 16},
+    )  # fmt: skip
+    built = run_finetune(file, reporter=steps, out=tmp_path / "run").built
+    assert built["task"]["metrics"]["exact_match"]["value"] >= built["evaluate"]["accuracy"]["after"] > 0.2
+
+
 def test_pairs_come_out_of_two_files_aligned_line_by_line(bases, tmp_path, steps):
     for name, made in (("train", rows("source-target")), ("test", rows("source-target", 6, seed=1))):
         for side, field in (("en", "source"), ("de", "target")):

@@ -148,7 +148,7 @@ class FinetuneRecipe:
 
     template: str = "auto"
     """How messages become text: "auto" (the base's own chat template, or else guiju's), "plain" (guiju's) or a file.
-    Where one is named and rows are prompts or sources, each becomes a user's message, and what follows the answer."""
+    Where one is named and rows hold prompts or sources, each becomes a user's message, and what follows the answer."""
 
     prompt: str | None = None
     """With answers from prompts or sources: what is read, with {prompt} or {source} in it, such as
@@ -209,7 +209,8 @@ class FinetuneRecipe:
     @property
     def chats(self) -> bool:
         """Whether a chat template writes the rows."""
-        return self.objective == "answers" and (self.format == "messages" or self.template != "auto")
+        named = self.template != "auto" and self.objective in ("answers", "preferences")
+        return named or self.format == "messages"
 
     def asked(self, text: str) -> str:
         """What is read of a prompt or source."""

@@ -109,6 +109,8 @@ def _maker(recipe: FinetuneRecipe, tokenizer: Tokenizer, held: ExitStack) -> Cal
     objective = recipe.objective
     if recipe.chats:
         chat = held.enter_context(Chat(choose_template(recipe.template, tokenizer, recipe.root), tokenizer))
+        if objective == "preferences":
+            return lambda record: _from_preferred_messages(chat, record)
         return lambda record: chat.row(_turns(recipe, record), record.place)
     if objective == "answers":
         return lambda record: _from_completion(recipe, tokenizer, record)
@@ -183,6 +185,22 @@ def _from_preference(tokenizer: Tokenizer, record: Preference) -> PreferenceRow:
     before, chosen = continuation(tokenizer, record.prompt, record.chosen, record.place)
     other, rejected = continuation(tokenizer, record.prompt, record.rejected, record.place)
     assert before == other, "a prompt alone decides its ids"
+    return PreferenceRow(before, chosen, rejected, record.place)
+
+
+def _from_preferred_messages(chat: Chat, record: Preference) -> PreferenceRow:
+    made = []
+    for answer in (record.chosen, record.rejected):
+        row = chat.row([Turn("user", record.prompt), Turn("assistant", answer)], record.place)
+        first = row.learned.index(True)
+        last = len(row.learned) - list(reversed(row.learned)).index(True)
+        made.append((list(row.ids[:first]), list(row.ids[first:last])))
+    (before, chosen), (other, rejected) = made
+    if before != other:
+        raise DataError(
+            f"{record.place}: what stands before the preferred answer has other tokens than what stands before the "
+            "other one, because the chat template does not end in a token of its own there; give another template"
+        )
     return PreferenceRow(before, chosen, rejected, record.place)
 
 
