@@ -42,6 +42,8 @@ class OpenAIServer(ThreadingHTTPServer):
         self.model, self.key, self.delay_s, self.chat_only = model, key, delay_s, chat_only
         self.faults: deque[str] = deque()
         self.always: str | None = None
+        self.failing: set[str] = set()
+        """Prompts that it never answers but by 500."""
         self.slow_s = 5.0
         self.new_limit = False
         """Whether a chat knows max_completion_tokens alone, as OpenAI's newer models do."""
@@ -92,7 +94,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, body))
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             return self.fail(401, f"Incorrect API key provided: {self.headers.get('Authorization', '')}")
-        fault = self.server.always or (self.server.faults.popleft() if self.server.faults else "")
+        failing = "500" if body.get("prompt") in self.server.failing else ""
+        fault = failing or self.server.always or (self.server.faults.popleft() if self.server.faults else "")
         with self.working():
             if fault and self.misbehave(fault, body):
                 return None
