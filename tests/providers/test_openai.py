@@ -311,7 +311,7 @@ def test_a_stream_that_breaks_off_is_an_error_and_what_came_is_kept(server, stor
 
 
 def test_what_is_finished_is_kept_when_one_request_fails(server):
-    server.failing = {"Tom"}
+    server.failing = ("Tom",)
     model, _ = remote(concurrency=2, retries=1)
     prompts = ["Once", "Lily", "Tom", *["Once"] * 20]
     found = []

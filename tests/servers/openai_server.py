@@ -42,7 +42,7 @@ class OpenAIServer(ThreadingHTTPServer):
         self.model, self.key, self.delay_s, self.chat_only = model, key, delay_s, chat_only
         self.faults: deque[str] = deque()
         self.always: str | None = None
-        self.failing: set[str] = set()
+        self.failing: tuple[str, ...] = ()
         """Prompts that it never answers but by 500."""
         self.slow_s = 5.0
         self.new_limit = False
