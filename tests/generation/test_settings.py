@@ -5,7 +5,7 @@ import math
 import pytest
 
 from guiju.errors import ConfigError
-from guiju.generation import SamplingSettings
+from guiju.generation import SamplingSettings, generate
 from guiju.settings import from_mapping, to_mapping
 
 
@@ -37,6 +37,8 @@ from guiju.settings import from_mapping, to_mapping
     ({"stop": ("x",) * 100_000}, "100000 texts"),
     ({"stop": ("x" * 70_000,)}, "70000 characters"),
     ({"stop": "end"}, "must be a tuple"),
+    ({"stop": (None,)}, "must be a tuple of texts"),
+    ({"stop": None}, "must be a tuple of texts"),
 ])  # fmt: skip
 def test_a_setting_that_cannot_be_is_refused_by_name_and_value(fields, message):
     with pytest.raises(ConfigError, match=message):
@@ -50,8 +52,21 @@ def test_settings_survive_the_way_through_a_recipe():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("top_k", "3"), ("max_new_tokens", 2.5), ("num_return_sequences", True), ("seed", 1.5), ("temperature", "1")],
+    [
+        ("top_k", "3"),
+        ("max_new_tokens", 2.5),
+        ("num_return_sequences", True),
+        ("seed", 1.5),
+        ("temperature", "1"),
+        ("temperature", None),
+    ],
 )
 def test_values_of_other_types_are_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=f"{name} is {value!r}; it must be a"):
         SamplingSettings(**{name: value})
+
+
+@pytest.mark.parametrize("prompts", [None, 3, [None], [["a"], 5], "one text"])
+def test_prompts_that_are_no_texts_are_refused_with_what_they_are(prompts, random_model, bytes_tokenizer):
+    with pytest.raises(ConfigError, match="prompts is"):
+        generate(random_model, bytes_tokenizer, prompts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from collections.abc import Sequence as Several
 from functools import partial
 from typing import TYPE_CHECKING
@@ -62,6 +62,8 @@ def generate(
     """
     if isinstance(prompts, str):
         raise ConfigError("prompts is one text; give a list of texts")
+    if not isinstance(prompts, Sized) or any(not isinstance(prompt, str | Iterable) for prompt in prompts):
+        raise ConfigError(f"prompts is {str(prompts)[:80]}; it must be a list of texts, or of lists of ids")
     settings = settings or SamplingSettings()
     _require_counts(settings, logprobs, prompt_lookup)
     tasks = plan(model, tokenizer, prompts, settings)

@@ -122,6 +122,8 @@ class SamplingSettings:
             raise ConfigError(f"seed is {self.seed}; it must be between 0 and {MAX_SEED}")
         if isinstance(self.stop, str):
             raise ConfigError(f"stop is the text {self.stop!r}; it must be a tuple of texts")
+        if not isinstance(self.stop, tuple | list) or not all(isinstance(text, str) for text in self.stop):
+            raise ConfigError(f"stop is {str(self.stop)[:80]}; it must be a tuple of texts")
         if len(self.stop) > MAX_STOPS:
             raise ConfigError(f"stop holds {len(self.stop)} texts; at most {MAX_STOPS} are looked for at each token")
         characters = sum(map(len, self.stop))
@@ -195,7 +197,8 @@ class SamplingSettings:
         for name in (*whole, *numbers):
             value = getattr(self, name)
             wanted = int if name in whole else (int, float)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, wanted)):
+            may_be_none = self.__dataclass_fields__[name].default is None
+            if not (value is None and may_be_none) and (isinstance(value, bool) or not isinstance(value, wanted)):
                 kind = "a whole number" if name in whole else "a number"
                 raise ConfigError(f"{name} is {value!r}; it must be {kind}")
 

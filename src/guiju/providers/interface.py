@@ -159,12 +159,11 @@ def with_sampling(settings: SamplingSettings | None, sampling: dict[str, Any]) -
     Raises:
         ConfigError: there is no such field; those that there are are named.
     """
-    try:
-        return replace(settings or SamplingSettings(), **sampling)
-    except TypeError:
-        known = ", ".join(SamplingSettings.__dataclass_fields__)
-        unknown = sorted(set(sampling) - set(SamplingSettings.__dataclass_fields__))
-        raise ConfigError(f"generate knows no setting {', '.join(unknown)}; there are: {known}") from None
+    known = SamplingSettings.__dataclass_fields__
+    unknown = sorted(set(sampling) - set(known))
+    if unknown:
+        raise ConfigError(f"generate knows no setting {', '.join(unknown)}; there are: {', '.join(known)}")
+    return replace(settings or SamplingSettings(), **sampling)
 
 
 def in_batches(
