@@ -450,6 +450,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(chat_run, tmp_path, s
         ({"prompt": "Say {source}"}, "prompt is for answers to prompts"),
         ({"task": {"name": "singing"}}, "task.name is 'singing'"),
         ({"task": {"name": "sentiment"}}, "has no data to be measured on"),
+        ({"template": "none.jinja"}, "template is 'none.jinja', but .* is no file"),
+        ({"corpus": {}}, "has corpus, so it is a recipe for guiju run, and not for guiju finetune"),
         ({"bases": "x"}, "bases is not a setting; did you mean base"),
     ],
 )

@@ -32,6 +32,8 @@ class AnyRecipe(Protocol):
 
 
 R = TypeVar("R", bound=AnyRecipe)
+_VERBS = {"corpus": "run", "data": "finetune"}
+"""By what only its recipes have at the top: the verb."""
 
 
 def read_as(cls: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
@@ -41,6 +43,9 @@ def read_as(cls: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
         ConfigError: the file is missing or malformed, a key is unknown, or a value may not stand there.
     """
     data = _with_environment(apply_overrides(load_yaml(path), overrides))
+    for key, verb in _VERBS.items():
+        if key in data and verb != cls.verb:
+            raise ConfigError(f"{path} has {key}, so it is a recipe for guiju {verb}, and not for guiju {cls.verb}")
     recipe = from_mapping(cls, data)
     root = recipe.root if recipe.root.is_absolute() else path.parent / recipe.root
     return replace(recipe, name=recipe.name or path.stem, root=root)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from guiju import device as devices
 from guiju.compute import Meter, Reading
 from guiju.evidence import Kind
 from guiju.model import AnyModel, load_model, merge_lora, save_model, save_peft
@@ -71,6 +72,7 @@ def finetune(context: StageContext[FinetuneRecipe]) -> StageResult:
     recipe = context.recipe
     tokenizer = Tokenizer.load(context.path("tokenizer"))
     model, adapter = starting_model(recipe, tokenizer, read_labels(context.run.path))
+    model.to(devices.pick_device(recipe.training.device))
     moving = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     lesson = open_lesson(context, model, tokenizer)
     with Meter() as meter:
@@ -216,12 +218,13 @@ def evaluate(context: StageContext[FinetuneRecipe]) -> StageResult:
     recipe = context.recipe
     tokenizer = Tokenizer.load(context.path("tokenizer"))
     before, _ = starting_model(recipe, tokenizer, read_labels(context.run.path))
+    before.to(devices.pick_device(recipe.training.device))
     lesson = open_lesson(context, before, tokenizer)
     context.path("tasks").mkdir(exist_ok=True)
     if not lesson.held_out:
         write_json(context.path(FILE), {"held_out": 0})
         return StageResult({"held_out": 0}, "nothing is held out, so nothing can be said")
-    after = load_model(context.path("model"))
+    after = load_model(context.path("model"), device=before.embedding.weight.device)
 
     def report(done: int, total: int) -> None:
         context.reporter.progress(done, total, "held-out examples")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guiju.errors import ConfigError
 from guiju.evidence import Kind, Run
 from guiju.pipeline.finetuning.base import base_files, make_base
 from guiju.pipeline.finetuning.data import data_files, make_data
@@ -44,8 +45,12 @@ def _example_settings(recipe: FinetuneRecipe) -> Mapping[str, Any]:
 
 
 def _template_files(recipe: FinetuneRecipe) -> dict[str, Path]:
-    given = recipe.template not in ("auto", "plain")
-    return {"template": recipe.root / recipe.template} if given and (recipe.root / recipe.template).is_file() else {}
+    if recipe.template in ("auto", "plain"):
+        return {}
+    file = recipe.root / recipe.template
+    if not file.is_file():
+        raise ConfigError(f"template is {recipe.template!r}, but {file} is no file; it may also be auto or plain")
+    return {"template": file}
 
 
 def _base_files(recipe: FinetuneRecipe) -> dict[str, Path]:
@@ -208,7 +213,7 @@ def _checked(path: Path, overrides: Sequence[str], only: str | None) -> Finetune
     recipe = read_finetune_recipe(path, overrides)
     require_stage(only, finetune_stages(recipe))
     data_files(recipe)
-    base_files(recipe)
+    _base_files(recipe)
     _task_files(recipe)
     return recipe
 
