@@ -284,6 +284,7 @@ FIELDS = {
     "a start that changes the base": ({"init_lora_weights": "pissa"}, r"init_lora_weights is 'pissa'"),
     "tokens of its own": ({"trainable_token_indices": [1, 2]}, r"trainable_token_indices is"),
     "a field of another version": ({"use_something": 3}, r"use_something is '3'"),
+    "dropout of everything": ({"lora_dropout": 1.0}, r"lora_dropout is 1\.0"),
     "alpha that is none": ({"lora_alpha": "many"}, r"lora_alpha is 'many'"),
     "a pattern that is no name": ({"alpha_pattern": {"(a+)+$": 3}}, r"alpha_pattern has '\(a\+\)\+\$'"),
 }

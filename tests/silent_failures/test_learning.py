@@ -20,7 +20,7 @@ from worlds import FixedBatches, make_settings
 from guiju.errors import DataError, ModelError, TrainingError
 from guiju.model import AdapterBase, LoraSettings, add_lora, load_peft, save_peft, weights_digest
 from guiju.tokens import IGNORED, AnswerExamples, BucketedBatches, LearnedRow
-from guiju.training import loop, train
+from guiju.training import label_objectives, loop, train
 from guiju.training.effect import WATCHED_UPDATES
 from guiju.training.label_objectives import Classes
 from guiju.training.objectives import make_objective
@@ -159,6 +159,12 @@ def test_an_answer_outside_its_row(tmp_path):
         run(tmp_path, "extractive", change=lambda batch: replace(batch, targets=batch.targets + 400))
     with pytest.raises(TrainingError, match="ends before it begins"):
         run(tmp_path, "extractive", change=lambda batch: replace(batch, targets=batch.targets.flip(1)))
+
+
+def test_windows_none_of_which_holds_an_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_objectives, "ENOUGH_WINDOWS", 40)
+    with pytest.raises(TrainingError, match="none of 40 windows holds an answer"):
+        run(tmp_path, "extractive", change=lambda batch: replace(batch, targets=torch.zeros_like(batch.targets)))
 
 
 # -- preferences ------------------------------------------------------------------------------------------------

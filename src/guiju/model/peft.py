@@ -205,7 +205,7 @@ def load_peft(model: AnyModel, folder: Path, *, digest: str | None = None) -> Ad
     linears = linear_layers(model)
     for name, (down, up, scale) in adapters.items():
         place = next(model.parameters()).device
-        adapter = LoraLinear(linears[name], down.to(place), up.to(place), scale, float(config.get("lora_dropout") or 0))
+        adapter = LoraLinear(linears[name], down.to(place), up.to(place), scale, float(config.get("lora_dropout", 0.0)))
         put(model, name, adapter.train(model.training))
     with torch.no_grad():
         for name, tensor in whole.items():
@@ -231,10 +231,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in sorted(set(config) - known):
         if config[name]:
             raise ModelError(f"{where}: {name} is {str(config[name])[:80]!r}, which this version does not compute")
-    for name, least in (("lora_alpha", 0.0), ("lora_dropout", 0.0)):
-        value = config.get(name, 8 if name == "lora_alpha" else 0.0)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value < math.inf:
-            raise ModelError(f"{where}: {name} is {value!r}; it must be a number of at least 0")
+    for name, default, below in (("lora_alpha", 8, math.inf), ("lora_dropout", 0.0, 1)):
+        value = config.get(name, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < below:
+            raise ModelError(f"{where}: {name} is {value!r}; it must be a number of at least 0 and less than {below}")
     return config
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from torch import Tensor
 from guiju.errors import TrainingError
 from guiju.tokens import IGNORED, Batch
 from guiju.training.token_objectives import Hidden, at_targets
+
+ENOUGH_WINDOWS = 512
+"""Windows from which on it is no accident that none of them holds an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,8 @@ class Extractive:
     widths_vary: bool = True
     unit: str = "targets"
     rows_together: int = 1
+    _seen: list[int] = field(default_factory=lambda: [0, 0], compare=False, repr=False)
+    """Rows so far, and answers among them."""
 
     def loss(self, model: Any, hidden: Hidden, batch: Batch) -> Tensor:
         vectors = hidden(batch.ids, padding=batch.padding, **_segments(batch))
@@ -117,6 +122,14 @@ class Extractive:
                 )
             if (batch.targets[:, 0] > batch.targets[:, 1]).any():
                 raise TrainingError("an answer ends before it begins; check the windows")
+            self._seen[0] += len(batch.ids)
+            self._seen[1] += int((batch.targets[:, 0] > 0).sum())
+        rows, answers = self._seen
+        if rows >= ENOUGH_WINDOWS and not answers:
+            raise TrainingError(
+                f"none of {rows} windows holds an answer, so all that is learned is to give none. Do the places of "
+                "the answers fit their texts?"
+            )
 
 
 def _segments(batch: Batch) -> dict[str, Tensor]:
