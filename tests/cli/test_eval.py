@@ -89,6 +89,16 @@ def test_a_model_is_measured_and_its_samples_stay(guiju, tmp_path, monkeypatch):
     assert "3 of 3 samples are there already" in again.err
 
 
+def test_a_run_is_measured_without_a_file_put_into_it_and_still_verifies(guiju, copied_run, tmp_path, monkeypatch):
+    _, run = copied_run
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.jsonl").write_text('{"text": "a fine day", "label": "1"}\n{"text": "a sad day", "label": "0"}\n')
+    told = guiju("eval", run, "--task", "sentiment", "--data", tmp_path / "t.jsonl", "--json")
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["out"] == "evaluations/run/sentiment-t"
+    assert guiju("verify", run).code == 0
+
+
 def test_the_baseline_of_sentiment_learns_from_the_file_beside_the_data(guiju, tmp_path):
     good, bad = "a fine and lovely film", "a dull and awful film"
     rows = "".join(f"{good} {n}\t1\n{bad} {n}\t0\n" for n in range(20))

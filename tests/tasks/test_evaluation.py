@@ -50,7 +50,7 @@ def finished(folder: Path) -> list[str]:
 
 
 def test_a_killed_evaluation_goes_on_where_it_was_and_asks_no_one_twice(tmp_path):
-    folder, answered, count = tmp_path / "out", tmp_path / "answered", 60
+    folder, answered, count = tmp_path / "out", tmp_path / "answered", 30
     chance, kills = random.Random(7), 0
     for _ in range(30):
         before = finished(folder)

@@ -53,6 +53,7 @@ def tasks(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_lm_eval_by_its_own_command_scores_and_generates_as_we_do(tasks, tmp_path):
     command = [sys.executable, "-W", "ignore", "-m", "guiju.tasks.lm_eval_model", "--model", "guiju"]
     command += [

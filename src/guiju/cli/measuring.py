@@ -77,10 +77,7 @@ class CallLog:
 
 
 def default_folder(reference: str, name: str) -> Path:
-    """Where an evaluation goes: into the run that is measured, or else beside the others of this folder."""
-    run = Path(reference)
-    if (run / "ledger").is_dir():
-        return run / "tasks" / name
+    """Where an evaluation goes: beside the others of this folder. Never into a run, whose ledger names all its files."""
     slug = re.sub(r"[^\w.-]+", "-", reference.rstrip("/").rpartition("/")[2]).strip("-.") or "model"
     return Path("evaluations") / slug / name
 

@@ -45,7 +45,9 @@ def command(
     )
 
     def tell(sample: Sample) -> dict[str, Any]:
-        found = check_faithfulness(sample.prediction or "", cast(Pair, sample.record).source, language)
+        if sample.prediction is None:
+            return {"summary": None}
+        found = check_faithfulness(sample.prediction, cast(Pair, sample.record).source, language)
         unsupported = {"numbers": found.numbers, "names": found.names, "negations": found.negations}
         return {"summary": sample.prediction, "consistent": found.consistent, "unsupported": unsupported}
 

@@ -15,6 +15,7 @@ from guiju.tasks.labels import match_head
 from guiju.tasks.programming import AFTER_FUNCTION, Programming
 from guiju.tasks.question_answering import QuestionAnswering, cite
 from guiju.tasks.records import CodeProblem, Labelled, Pair, Question, Record
+from guiju.tasks.room import room_of
 from guiju.tasks.samples import Sample, Task
 from guiju.tasks.sentiment import Sentiment
 from guiju.tasks.settings import TaskSettings
@@ -56,11 +57,8 @@ class Asker:
         """
         self.task, self.model, self.settings, self.language = task, model, settings, language
         self.labels = list(labels)
-        # Only of a model that is ours through and through it can be said here what fits into it.
-        self.config: Any = getattr(getattr(model, "model", None), "config", None)
+        self.room = room_of(model)
         self.tokenizer: Any = getattr(model, "tokenizer", None)
-        if not hasattr(self.config, "kind") or not hasattr(self.tokenizer, "prefix_ids"):
-            self.config = self.tokenizer = None
         self.held = ExitStack()
         self._chat: Any = None
         self._refusals = 0
@@ -72,7 +70,7 @@ class Asker:
         Raises:
             GuijuError: the model failed; what was there before has been given out.
         """
-        if self.tokenizer is None:  # a remote model keeps its own measure of how many are under way
+        if not self.room.is_here:  # a remote model keeps its own measure of how many are under way
             yield from self.ask_all(records)
             return
         for start in range(0, len(records), AT_ONCE):
@@ -82,7 +80,8 @@ class Asker:
         self.held.close()
 
     def _way(self) -> Callable[[Sequence[Record]], Iterator[Sample]]:
-        abilities, head = self.model.abilities, getattr(self.config, "head", "vocabulary")
+        config = getattr(getattr(self.model, "model", None), "config", None)
+        abilities, head = self.model.abilities, getattr(config, "head", "vocabulary")
         labelled = isinstance(self.task, Sentiment)
         if labelled and "classify" in abilities:
             match_head(self.model.labels, self.labels)
@@ -92,7 +91,7 @@ class Asker:
             self._require_no_prompt()
             return self._point
         if labelled and "score_continuations" in abilities and self.settings.template != "chat":
-            return self._compare if self.config is not None else self._compare_or_ask
+            return self._compare if self.room.is_here else self._compare_or_ask
         if "generate" not in abilities:
             raise ModelError(
                 f"{self.model.reference} cannot do {self.task.name}: it can {', '.join(sorted(abilities))}, and "
@@ -112,7 +111,7 @@ class Asker:
 
     def _classify(self, records: Sequence[Record]) -> Iterator[Sample]:
         texts = [self.task.source(record) for record in records]
-        room = self.config.context
+        room = self.room.context or 0
         long = [len(self.tokenizer.with_template(self.tokenizer.encode(text))[0]) > room for text in texts]
         stride = max(1, int(room * (1 - self.settings.overlap))) if self.settings.long_sources == "window" else None
         asked = [text for text, too_long in zip(texts, long, strict=True) if stride is not None or not too_long]
@@ -226,7 +225,7 @@ class Asker:
         """What the model reads: its own form of a source beside an encoder, a message in a chat, or plain text."""
         if self.settings.prompt is not None:
             text = filled(self.settings.prompt, record)
-        elif not self.model.continues and self.tokenizer is not None:
+        elif self.room.beside_encoder:
             return self.task.source(record)
         elif isinstance(self.task, Programming) and isinstance(record, CodeProblem) and self._answers:
             text = self.task.chat_prompt(record, self.language)
@@ -246,29 +245,25 @@ class Asker:
 
     def _open_chat(self) -> None:
         wish = self.settings.template
-        if wish == "none" or self.tokenizer is None or not self.model.continues:
-            return
-        if wish == "chat" or self.tokenizer.chat_template is not None:
+        able = hasattr(self.tokenizer, "encode_written") and not self.room.beside_encoder
+        if wish == "chat" and not able:
+            raise ConfigError(
+                f"template is chat, but {self.model.reference} brings no chat tokenizer. Leave it out; a server is "
+                "asked by chat with --remote api=chat"
+            )
+        if able and wish != "none" and (wish == "chat" or self.tokenizer.chat_template is not None):
             from guiju.tokens import Chat, choose_template
 
             self._chat = self.held.enter_context(Chat(choose_template("auto", self.tokenizer), self.tokenizer))
 
     def fits(self, prompt: str | list[int], new_tokens: int) -> bool:
-        if self.config is None:
-            return True  # only its server knows what a remote model reads
-        if self.config.kind != "decoder":
-            if self.config.positions == "relative":
-                return True
-            outside = [*self.tokenizer.prefix_ids, *self.tokenizer.suffix_ids]
-            return len(self.tokenizer.encode(prompt)) + len(outside) <= int(self.config.context)
-        ids = prompt if isinstance(prompt, list) else [*self.tokenizer.prefix_ids, *self.tokenizer.encode(prompt)]
-        return len(ids) + new_tokens <= int(self.config.context) + 1
+        return self.room.fits(prompt, new_tokens)
 
     def new_tokens(self) -> int:
         """Of an answer: as many as are wished for, or as the task has, but no more than half of a context."""
         if self.settings.new_tokens is not None:
             return self.settings.new_tokens
-        return self.task.new_tokens if self.config is None else min(self.task.new_tokens, self.config.context // 2)
+        return self.task.new_tokens if self.room.context is None else min(self.task.new_tokens, self.room.context // 2)
 
     def wishes(self) -> dict[str, Any]:
         wishes: dict[str, Any] = {"max_new_tokens": self.new_tokens()}
@@ -281,7 +276,7 @@ class Asker:
             wishes["greedy"] = True
         if not self._answers and self.model.continues:
             wishes["stop"] = AFTER_FUNCTION if isinstance(self.task, Programming) else ("\n\n",)
-        return {"settings": None, **wishes}
+        return wishes
 
     # --- answers
 
@@ -304,8 +299,7 @@ class Asker:
         return Sample(record, prediction, details=details)
 
     def refused(self, record: Record) -> Sample:
-        room = getattr(self.config, "context", 0)
-        why = f"its source is longer than the model's context of {room} tokens"
+        why = f"its source is longer than the model's context of {self.room.context} tokens"
         return Sample(record, None, "refused", {"why": why})
 
 

@@ -225,7 +225,7 @@ def _line(
             return line
         theirs = out / against.digest[:12] / row.name
         evaluate(row.task, records, model=against, settings=asked, out=theirs, reporter=reporter)
-    except SandboxError as problem:
+    except (SandboxError, DataError) as problem:  # such as labels that the model's head has not
         return _without(blank, str(problem))
     except ModelError as problem:
         if getattr(problem, "finished", None) is not None:  # an endpoint that failed: what is there goes on later
