@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from tuning import CONTEXT, LABELS, OBJECTIVES, SHAPES, make_rows, make_tuned, make_tuning_examples
-from worlds import FixedBatches, make_settings, make_shape
+from worlds import FixedBatches, make_example_batches, make_settings, make_shape
 
 from guiju.errors import ConfigError, DataError
 from guiju.model import LoraSettings, add_lora, lora_layers, quantize, save_model
@@ -74,6 +74,19 @@ def test_answers_cost_what_gpt2_says_with_labels_of_minus_100(tmp_path):
     real = F.pad(mask(batch), (1, 0), value=1)
     expected = other(ids, attention_mask=real, labels=labels).loss
     torch.testing.assert_close(loss_of("answers", model, batch), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "name"), [("transformer", "MarianMTModel"), ("t5", "T5ForConditionalGeneration")])
+def test_pairs_cost_what_transformers_says(world, tmp_path, shape, name):
+    model = lively(make_shape(shape, pad_id=1, start_id=0))
+    batch = make_example_batches(world, "pairs").next()
+    other = theirs(model, tmp_path, name)
+    given = {"input_ids": batch.source, "decoder_input_ids": batch.ids, "labels": batch.targets}
+    if batch.source_padding is not None:
+        given["attention_mask"] = batch.source_padding.long()
+    objective = make_objective(make_settings(objective="pairs", label_smoothing=0.0), model.config)
+    found = objective.loss(model, model.hidden, batch) / objective.weigh(batch)
+    torch.testing.assert_close(found, other(**given).loss, rtol=1e-5, atol=1e-5)
 
 
 def test_labels_cost_what_bert_says(tmp_path):
