@@ -34,7 +34,6 @@ from guiju.tokens import TokenizerSettings, train_tokenizer
 
 HERE = Path(__file__).parent
 TEXTS = HERE.parent / "examples" / "data" / "tinystories" / "tinystories_sample.train.txt.gz"
-BATCHES = (8, 16, 32, 64)
 Pairs = list[tuple[str, str]]
 
 
@@ -44,12 +43,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=250)
     parser.add_argument("--questions", type=int, default=24)
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 16, 32, 64], help="the harness's fixed sizes")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "scoring.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), quick=arguments.quick)
         found = {
-            name: compare(Path(folder), pairs, arguments.rounds)
+            name: compare(Path(folder), pairs, arguments.rounds, arguments.batches)
             for name, pairs in items(arguments.pairs, arguments.questions).items()
         }
     facts = {"environment": environment(), "load": os.getloadavg(), "threads": torch.get_num_threads(), **found}
@@ -85,13 +85,13 @@ def items(most: int, questions: int) -> dict[str, Pairs]:
     return {"sentence pairs": pairs, "multiple choice": choices}
 
 
-def compare(folder: Path, pairs: Pairs, rounds: int) -> dict[str, Any]:
+def compare(folder: Path, pairs: Pairs, rounds: int, batches: list[int]) -> dict[str, Any]:
     """Items a second of each, and the ratios to ours, round by round."""
     ours = load(folder)
     peers: dict[str, Callable[[], list[float]]] = {
         "guiju": lambda: [-one.nll_nats for one in ours.score_continuations(pairs)],
         "harness auto": harness(folder, pairs, "auto"),
-        **{f"harness {size}": harness(folder, pairs, size) for size in BATCHES},
+        **{f"harness {size}": harness(folder, pairs, size) for size in batches},
     }
     peers["guiju"]()  # the first pass also makes the libraries ready
     seconds: dict[str, list[float]] = {name: [] for name in peers}
