@@ -217,3 +217,38 @@ def test_a_battery_gives_one_table_and_a_verdict_by_its_rule(guiju, tmp_path, mo
     assert "verdict: keep" in shown.out
     Path("battery.yaml").write_text(RECIPE.replace("largest_loss: 0.05", "largest_loss: 5"))
     assert "a loss is a share" in guiju(*call).err
+
+
+def test_the_how_tos_commands_have_only_options_that_there_are():
+    import shlex
+
+    import typer
+
+    from guiju.cli.application import application
+
+    text = (DATA.parents[1] / "docs" / "howto" / "evaluate.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("guiju ")]
+    assert len(lines) >= 4
+    for line in lines:
+        _, verb, *arguments = shlex.split(line)
+        typer.main.get_command(application).commands[verb].make_context(verb, arguments)  # raises at an unknown option
+
+
+def test_a_classifier_tells_its_own_classes(guiju, tmp_path):
+    import torch
+
+    from guiju.model import bert_config, build_model, save_model
+    from guiju.tokens import TokenizerSettings, train_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["it was a good day " * 30], TokenizerSettings(vocab_size=270))
+    sizes = {"vocab_size": 270, "context": 32, "width": 16, "layers": 1, "heads": 2}
+    save_model(build_model(bert_config(**sizes, head="classes", labels=("sad", "glad"))).eval(), tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
+    told = guiju("sentiment", "--model", tmp_path / "model", "it was a good day", "--json")
+    [result] = json.loads(told.out)["results"]
+    assert result["probabilities"].keys() == {"sad", "glad"}
+    assert result["label"] == max(result["probabilities"], key=result["probabilities"].get)
+    refused = guiju("translate", "--model", tmp_path / "model", "it was a good day")
+    assert refused.code == 2
+    assert "cannot do translation: it can classify, embed" in refused.err

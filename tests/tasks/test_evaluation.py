@@ -454,3 +454,21 @@ def _scored(held):
     samples = [Sample(one, "x") for one in held]
     result, marks = score_samples(task_named("translation"), samples, "en")
     return result, samples, marks
+
+
+@pytest.mark.slow
+def test_a_model_of_the_library_is_asked_as_ours_is_long_sources_in_windows(stories, tmp_path):
+    from guiju.providers import export_model
+
+    export_model(str(STORIES), to="huggingface", out=tmp_path / "hf")
+    theirs = load(f"transformers:{tmp_path / 'hf'}")
+    pairs = [Pair(id=str(n), place="", source="The cat sat. " * n, targets=("x",)) for n in (1, 300)]
+    settings = TaskSettings(language="en", new_tokens=6)
+    found = [
+        [one.details["text"] for one in ask(task_named("summarization"), model, pairs, settings)]
+        for model in (stories, theirs)
+    ]
+    assert found[0] == found[1]
+    assert isinstance(found[0][1], list)
+    [_, refused] = ask(task_named("summarization"), theirs, pairs, replace(settings, long_sources="refuse"))
+    assert refused.status == "refused"

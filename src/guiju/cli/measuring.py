@@ -77,7 +77,7 @@ class CallLog:
 
 
 def default_folder(reference: str, name: str) -> Path:
-    """Where an evaluation goes: beside the others of this folder. Never into a run, whose ledger names all its files."""
+    """Where an evaluation goes: beside others of this folder, never into a run, whose ledger names all its files."""
     slug = re.sub(r"[^\w.-]+", "-", reference.rstrip("/").rpartition("/")[2]).strip("-.") or "model"
     return Path("evaluations") / slug / name
 
