@@ -29,6 +29,7 @@ from guiju.model import AnyModel
 from guiju.storage import require_free_space, write_bytes
 from guiju.tokens import Batch
 from guiju.training import checkpoints
+from guiju.training.arithmetic import choose_dtype, choose_library
 from guiju.training.effect import EffectCheck, require_sums
 from guiju.training.identity import differences, require_fit, require_same_run, run_facts
 from guiju.training.lines import BITS_PER_BYTE, Lines, evaluations, plain_number
@@ -141,8 +142,9 @@ class _Run:
         self.model.activation_checkpointing = self.settings.activation_checkpointing
         torch.manual_seed(self.settings.seed)
         found = checkpoints.newest_checkpoint(self.folder)
-        self.dtype = self._dtype(found)
-        self.library = self._library(found)
+        manifest = None if found is None else found.manifest
+        self.dtype = choose_dtype(self.settings, self.device, manifest)
+        self.library = choose_library(self.device, manifest)
         self.compiled = self._compiles()
         self._hidden: Callable[..., Tensor] = self.model.hidden
         if self.compiled:
@@ -177,21 +179,6 @@ class _Run:
     @property
     def timing_path(self) -> Path:
         return self.folder / "timing.jsonl"
-
-    def _dtype(self, found: checkpoints.Found | None) -> str:
-        if self.settings.dtype != "auto":
-            return self.settings.dtype
-        if found is not None:  # measured once: a second measurement might say otherwise, and change the bits
-            return str(found.manifest.get("dtype", "float32"))
-        return str(devices.fastest_dtype(self.device)).removeprefix("torch.")
-
-    def _library(self, found: checkpoints.Found | None) -> devices.Library:
-        """What multiplies float32 matrices: measured once, as the dtype is."""
-        saved = None if found is None else found.manifest["environment"].get("float32_library")
-        for library in devices.float32_libraries(self.device):
-            if library == saved:
-                return library
-        return devices.float32_library(self.device)
 
     def _compiles(self) -> bool:
         if not self.settings.compile:
