@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from guiju.evidence import Kind
 from guiju.pages import Bar, Html, Series, Text, bar_chart, both, join, line_chart, page, section, table, tag
 from guiju.pipeline.finetuning.base import read_base
 from guiju.pipeline.finetuning.examples import read_shown
@@ -43,7 +44,7 @@ def make_report(context: StageContext[FinetuneRecipe]) -> StageResult:
     recipe, folder = context.recipe, context.run.path
     title = Text("Fine-tuning of {name}", "微调：{name}").format(name=recipe.name)
     body = (
-        tag("header", tag("h1", both(title)), _facts(recipe, folder), class_="masthead"),
+        tag("header", tag("h1", both(title)), _facts(context), class_="masthead"),
         _learning(recipe, folder),
         _held_out(recipe, folder),
         section("mask", TITLE, LEAD, mask_figure(read_shown(folder)[:SHOWN])),
@@ -56,8 +57,8 @@ def make_report(context: StageContext[FinetuneRecipe]) -> StageResult:
     return StageResult({"bytes": size}, f"report.html, {size / 1024:,.0f} KiB, opens offline")
 
 
-def _facts(recipe: FinetuneRecipe, folder: Path) -> Html:
-    base = read_base(folder)
+def _facts(context: StageContext[FinetuneRecipe]) -> Html:
+    recipe, base = context.recipe, read_base(context.run.path)
     new = Text("none: a new model", "无：全新模型")
     rows: list[tuple[Text, object]] = [
         (Text("learned", "学习目标"), both(OBJECTIVES[recipe.objective])),
@@ -68,12 +69,27 @@ def _facts(recipe: FinetuneRecipe, folder: Path) -> Html:
     rows += [
         (Text("parameters", "参数量"), f"{base.parameters:,}"),
         (Text("data", "数据"), tag("code", recipe.data.train)),
+        (Text("rows", "样例"), both(_rows(context))),
     ]
     if recipe.lora is not None:
         kept = "" if recipe.base_precision == "float32" else f", {recipe.base_precision}"
         told = f"rank {recipe.lora.rank}, alpha {recipe.lora.alpha:g}, {', '.join(recipe.lora.layers)}{kept}"
         rows.append((Text("adapter (LoRA)", "适配器（LoRA）"), told))
     return tag("dl", [join(tag("dt", both(name)), tag("dd", value)) for name, value in rows], class_="facts")
+
+
+def _rows(context: StageContext[FinetuneRecipe]) -> Text:
+    """How many rows there were, and what became of them."""
+    entries = context.run.entries()
+    built = {entry.body["stage"]: entry.body["summary"] for entry in entries if entry.kind == Kind.STAGE_FINISHED}
+    train, overlapping = built["examples"]["train"], built["data"]["overlapping"]
+    held_out = built["examples"].get("validation", {}).get("rows", 0)
+    told = Text(
+        "{train} learned from, {held_out} held out; left out: {long} too long, {overlapping} that are held out as well",
+        "学习 {train} 条，留出 {held_out} 条；剔除：过长 {long} 条，与留出数据重复 {overlapping} 条",
+    )
+    counts = {"train": train["rows"], "held_out": held_out, "long": train.get("left_out", 0)}
+    return told.format(overlapping=f"{overlapping:,}", **{name: f"{count:,}" for name, count in counts.items()})
 
 
 def _learning(recipe: FinetuneRecipe, folder: Path) -> Html:
