@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 from guiju.errors import ConfigError
 from guiju.pipeline.finetuning.recipe import FinetuneRecipe, TaskWish
@@ -10,7 +11,7 @@ from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.pipeline.recording import record_measure
 from guiju.providers import load
 from guiju.settings import to_mapping
-from guiju.tasks import TASKS, TaskSettings, evaluate, read_records
+from guiju.tasks import TASKS, Labelled, TaskSettings, evaluate, read_records
 
 
 def task_data(recipe: FinetuneRecipe, task: TaskWish) -> str:
@@ -47,6 +48,7 @@ def measure(context: StageContext[FinetuneRecipe]) -> StageResult:
         records,
         model=load(context.run.path),
         settings=asked_as_learned(recipe, task),
+        train=_baseline_texts(recipe, task),
         out=context.path(f"tasks/{task.name}"),
         reporter=context.reporter,
     )
@@ -56,4 +58,20 @@ def measure(context: StageContext[FinetuneRecipe]) -> StageResult:
         details = {**one, "n": result.n, "task": task.name, "settings": to_mapping(asked_as_learned(recipe, task))}
         record_measure(context, f"{task.name}.{name}", one["value"], what, "", details)
     told = ", ".join(f"{name} {one['value']:.3f}" for name, one in list(found["metrics"].items())[:3])
-    return StageResult({"task": task.name, "n": result.n, "metrics": found["metrics"]}, f"{task.name}: {told}")
+    main = TASKS[task.name].main
+    for name, gaps in result.gaps.items():
+        if main in gaps:
+            gap = gaps[main]
+            told += f"; {main} {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] beside {name}"
+    beside = {name: found[name] for name in found if name in ("baselines", "gaps")}
+    body = {"task": task.name, "n": result.n, "metrics": found["metrics"], **beside}
+    return StageResult(body, f"{task.name}: {told}")
+
+
+def _baseline_texts(recipe: FinetuneRecipe, task: TaskWish) -> list[Labelled]:
+    """What a simple classifier learns from, to stand beside a sentiment's figures: the texts that the model learned.
+    None where there are no classes, or the library of the baseline is not installed."""
+    if task.name != "sentiment" or recipe.record is not Labelled or find_spec("sklearn") is None:
+        return []
+    data = recipe.data
+    return list(read_records(recipe.place(data.train), Labelled, data.file_format, data.columns))
