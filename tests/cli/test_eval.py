@@ -184,6 +184,7 @@ def test_every_verb_shows_an_example_and_refuses_empty_input(verb, guiju):
 
 
 RECIPE = """
+root: ..
 seconds: 5.0
 least: 2
 rows:
@@ -196,12 +197,14 @@ rule: {largest_loss: 0.05, when_undecided: keep}
 
 def test_a_battery_gives_one_table_and_a_verdict_by_its_rule(guiju, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("battery.yaml").write_text(RECIPE)
+    Path("recipes").mkdir()
+    battery = Path("recipes/battery.yaml")
+    battery.write_text(RECIPE)
     pairs = [{"source": f"The dog {n} ran.", "target": f"Der Hund {n} lief."} for n in range(6)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     texts = [{"text": f"It was day {n}.", "label": n % 2} for n in range(6)]
     Path("texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
-    call = ("eval", "--model", STORIES, "--battery", "--recipe", "battery.yaml", "--out", "out")
+    call = ("eval", "--model", STORIES, "--battery", "--recipe", battery, "--out", "out")
     told = guiju(*call, "--json")
     lines = json.loads(told.out)["battery"]
     assert [(line["task"], line["language"]) for line in lines] == [
@@ -215,7 +218,7 @@ def test_a_battery_gives_one_table_and_a_verdict_by_its_rule(guiju, tmp_path, mo
     assert [line["n"] for line in same["battery"]] == [line["n"] for line in lines]
     shown = guiju(*call, "--against", STORIES)
     assert "verdict: keep" in shown.out
-    Path("battery.yaml").write_text(RECIPE.replace("largest_loss: 0.05", "largest_loss: 5"))
+    battery.write_text(RECIPE.replace("largest_loss: 0.05", "largest_loss: 5"))
     assert "a loss is a share" in guiju(*call).err
 
 

@@ -293,6 +293,7 @@ def test_a_rates_interval_is_exact_and_a_means_comes_from_the_bootstrap_alike_ea
 
     found = estimate(rate([True] * 30 + [False] * 70))
     assert (found.low, found.high) == (pytest.approx(beta.ppf(0.025, 30, 71)), pytest.approx(beta.ppf(0.975, 31, 70)))
+    assert estimate(mean([0.0] * 50)).high == pytest.approx(beta.ppf(0.975, 1, 50))
     values = np.random.default_rng(4).normal(size=300)
     ours, again = estimate(mean(values)), estimate(mean(values))
     assert ours == again

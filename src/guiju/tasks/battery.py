@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,6 +84,9 @@ class BatterySettings:
     """Which sets, how large, and by which rule a change is judged."""
 
     rows: tuple[BatteryRow, ...]
+    root: str = "."
+    """Where the rows' paths start, seen from the recipe's folder."""
+
     seconds: float = 600.0
     """For one model's whole battery, about: sets are made so small that they fit."""
 
@@ -155,7 +158,8 @@ def load_battery(recipe: Path | None = None) -> BatterySettings:
         ConfigError: the recipe is no battery.
     """
     if recipe is not None:
-        return from_mapping(BatterySettings, load_yaml(recipe), "battery")
+        settings = from_mapping(BatterySettings, load_yaml(recipe), "battery")
+        return replace(settings, root=str(recipe.parent / settings.root))
     own = (resources.files(__package__) / "battery.yaml").read_text(encoding="utf-8")
     return from_mapping(BatterySettings, yaml.safe_load(own), "battery")
 
@@ -211,7 +215,7 @@ def _line(
 ) -> BatteryLine:
     task = task_named(row.task)
     blank = BatteryLine(row.task, row.language, task.main)
-    place = _file(row)
+    place = _file(row, settings.root)
     if place is None:
         return _without(blank, f"its data is not here: {row.data if isinstance(row.data, str) else row.data[0]}")
     records = _drawn(row, place, settings)
@@ -247,11 +251,11 @@ def _without(line: BatteryLine, why: str) -> BatteryLine:
     return BatteryLine(line.task, line.language, line.metric, why=why)
 
 
-def _file(row: BatteryRow) -> str | None:
+def _file(row: BatteryRow, root: str) -> str | None:
     for name in (row.data,) if isinstance(row.data, str) else row.data:
-        place = os.path.expandvars(name)
-        if all(Path(part).is_file() for part in place.split(",")):
-            return place
+        parts = [Path(root) / part.strip() for part in os.path.expandvars(name).split(",")]
+        if all(part.is_file() for part in parts):
+            return ",".join(map(str, parts))
     return None
 
 

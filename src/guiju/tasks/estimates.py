@@ -101,7 +101,8 @@ def mean(values: Sequence[float], members: Sequence[int] | None = None) -> Stati
 def estimate(statistic: Statistic, confidence: float = 0.95) -> Estimate:
     """Value and interval: Clopper and Pearson's for a rate, else percentiles of DRAWS bootstrap sets (Efron 1979)."""
     n, value = len(statistic.rows), statistic.value
-    if statistic.is_rate:
+    # A mean of noughts and ones is a rate, too; drawn anew, noughts alone would pretend to be certain.
+    if statistic.is_rate or (statistic.of_sums is _mean and np.isin(statistic.rows[:, 0], (0.0, 1.0)).all()):
         exact = clopper_pearson(round(statistic.rows[:, 0].sum()) if n else 0, n, confidence)
         return Estimate(value, exact.low, exact.high, n)
     if n == 0:

@@ -68,6 +68,7 @@ def sample_table(
     heads: list[Text | str] = [_TEXTS["state"], *names]
     heads += [_TEXTS[key] for key in ("id", "asked", "expected", "answer", "note")]
     head = tag("tr", [tag("th", both(one), class_="number" if one in names else None) for one in heads])
+    kind = "samples programs" if task.kind is CodeProblem else "samples"
     cut = {"most": MOST_ROWS, "n": len(samples)}
     return page(
         Text(f"{task.name}: samples", f"{task.name}：样本"),
@@ -80,7 +81,7 @@ def sample_table(
             _TEXTS["click"],
             tag("p", _TEXTS.html("cut", **cut), class_="small") if len(samples) > MOST_ROWS else None,
             _controls(),
-            tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="samples"), class_="table"),
+            tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_=kind), class_="table"),
         ),
         script=_own("table.js"),
     )
@@ -124,7 +125,7 @@ def _asked(sample: Sample) -> tuple[Html | str, str]:
         case Labelled():
             return _cut(record.text), record.label
         case CodeProblem():
-            return _cut(record.prompt), record.solution
+            return _cut(record.prompt.strip("\n")), record.solution
     return "", ""
 
 
