@@ -99,6 +99,16 @@ def test_a_row_without_an_answer(tune):
         tune("prompt-completion", made=made)
 
 
+def test_an_empty_answer_among_others(tune):
+    made = rows("messages")
+    made[4]["messages"] += [{"role": "user", "content": "And?"}, {"role": "assistant", "content": " "}]
+    with pytest.raises(DataError, match=r"rows.jsonl, line 5 has an empty answer"):
+        tune(made=made)
+    summary = tune(made=made, data={"empty": "leave-out"})
+    counts = summary.built["examples"]
+    assert sorted((counts["train"]["empty"], counts["validation"]["empty"])) == [0, 1]
+
+
 def test_a_template_that_marks_everything_as_the_answer(tune):
     everything = "{% generation %}" + KEEPS + "{% endgeneration %}"
     with pytest.raises(DataError, match=r"every token of all .* rows is learned"):

@@ -129,7 +129,7 @@ class Chat:
         if not answers:
             raise DataError(f"{place} has no message of the role assistant, so there is nothing to learn from it")
         if not all(answer.strip() for answer in answers):
-            raise DataError(f"{place} has an empty answer, from which nothing can be learned; leave it out")
+            raise DataError(f"{place} has an empty answer, from which nothing can be learned; take it out")
         rendered = self._render(messages, place, prompt=False)
         spans = self._learned_spans(rendered, answers, place)
         ids, places = self._encode(rendered.text)

@@ -70,6 +70,8 @@ def make_data(context: StageContext[FinetuneRecipe]) -> StageResult:
             f"no row of {recipe.data.train} is left to learn from: {overlapping} stand in a file held out, and "
             f"{len(validation)} are held out; bring more data, or lower data.validation"
         )
+    if not validation and recipe.data.validation != 0:
+        context.reporter.note("no row came to be held out: raise data.validation, bring more rows, or name a file")
     empty_folder(context.path("data"))
     for side, records in (("train", train), ("validation", validation)):
         write_records(context.path(f"data/{side}.jsonl"), records)

@@ -71,7 +71,7 @@ def make_examples(context: StageContext[FinetuneRecipe]) -> StageResult:
             continue
         if recipe.objective in _ROWS:
             made = _kept_rows(context, side, tokenizer, records, length)
-            summary[side] = {"rows": len(made.rows), "left_out": made.left_out, "cut": made.cut}
+            summary[side] = {"rows": len(made.rows), "left_out": made.left_out, "cut": made.cut, "empty": made.empty}
             _note(context, side, made)
         else:
             _write_texts(recipe, context.path(f"examples/{side}"), tokenizer, records)
@@ -198,6 +198,8 @@ def _tokens(examples: Examples, row: int, size: BatchSize) -> int:
 def _note(context: StageContext[FinetuneRecipe], side: str, made: Made) -> None:
     if made.left_out:
         context.reporter.note(f"{made.left_out} rows of {side} are longer than the context, and left out")
+    if made.empty:
+        context.reporter.note(f"{made.empty} rows of {side} have an empty answer, and are left out")
     if made.cut:
         context.reporter.note(f"{made.cut} rows of {side} are longer than the context: only their beginning is read")
 

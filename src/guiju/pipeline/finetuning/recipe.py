@@ -82,6 +82,9 @@ class DataSettings:
     """What happens to rows that are longer than the model's context: left out and counted, or the run is refused, or,
     with classes alone, the text is cut. Questions are read in windows, whatever stands here."""
 
+    empty: Literal["refuse", "leave-out"] = "refuse"
+    """What happens to rows with an empty answer: the run is refused, or they are left out and counted."""
+
     limit: int | None = None
     """So many rows of `train` at most; the first ones."""
 

@@ -36,6 +36,8 @@ class Made:
     """Rows that are too long for the model's context."""
     cut: int = 0
     """Rows of which only the beginning is read."""
+    empty: int = 0
+    """Rows that were left out because an answer of theirs is empty."""
 
 
 def make_rows(
@@ -55,12 +57,15 @@ def make_rows(
         ModelError: the chat template drops or changes answers, or the tokenizer has no token that could end one.
     """
     rows: list[Row] = []
-    left_out = cut = 0
+    left_out = cut = empty = 0
     with ExitStack() as held:
         made = _maker(recipe, tokenizer, held)
         for number, record in enumerate(records):
             if report is not None and number % 200 == 0:
                 report(number, len(records))
+            if recipe.data.empty == "leave-out" and _lacks_answer(record):
+                empty += 1
+                continue
             row = made(record)
             beyond = _length(row) - context
             if beyond <= 0:
@@ -80,7 +85,18 @@ def make_rows(
             f"{left_out} of {len(records)} rows are longer than the {context} tokens that the model reads, so most of "
             "the data would be left out. Take a model with a longer context, or shorter texts"
         )
-    return Made(rows, left_out, cut)
+    return Made(rows, left_out, cut, empty)
+
+
+def _lacks_answer(record: Record) -> bool:
+    match record:
+        case Conversation():
+            answers = [one.content for one in record.messages if one.role == "assistant"]
+        case Preference():
+            answers = [record.chosen, record.rejected]
+        case _:  # their reader refuses empty ones
+            answers = []
+    return not all(answer.strip() for answer in answers)
 
 
 def labels_of(recipe: FinetuneRecipe, records: Iterable[Record]) -> tuple[str, ...]:
@@ -154,7 +170,9 @@ def continuation(tokenizer: Tokenizer, prompt: str, completion: str, place: str)
             "tokenizer_config.json"
         )
     if not completion.strip():
-        raise DataError(f"{place} has an empty answer, from which nothing can be learned; leave it out")
+        raise DataError(
+            f"{place} has an empty answer, from which nothing can be learned; take it out, or set data.empty: leave-out"
+        )
     first, whole, alone = tokenizer.encode_batch([prompt, prompt + completion, completion])
     # Together where the seam is one between tokens; else apart, as generation meets them.
     answer = whole[len(first) :] if whole[: len(first)] == first else alone

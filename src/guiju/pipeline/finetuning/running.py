@@ -41,7 +41,11 @@ def _data_settings(recipe: FinetuneRecipe) -> Mapping[str, Any]:
 
 
 def _example_settings(recipe: FinetuneRecipe) -> Mapping[str, Any]:
-    return {**_settings("objective", "labels", "stride", "prompt")(recipe), "long": recipe.data.long}
+    return {
+        **_settings("objective", "labels", "stride", "prompt")(recipe),
+        "long": recipe.data.long,
+        "empty": recipe.data.empty,
+    }
 
 
 def _template_files(recipe: FinetuneRecipe) -> dict[str, Path]:
