@@ -113,7 +113,8 @@ def macro_f1(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequ
 def _macro_f1(sums: Floats) -> float:
     hit, said, missed = sums.reshape(-1, 3).T
     whole = 2 * hit + said + missed
-    return float(np.divide(2 * hit, whole, out=np.zeros_like(whole), where=whole > 0).mean())
+    there = whole > 0  # samples drawn anew may lack a class
+    return float((2 * hit[there] / whole[there]).mean()) if there.any() else 0.0
 
 
 def calibration_error(table: Floats, right: Floats, members: tuple[int, ...] | None = None) -> Statistic:
