@@ -130,7 +130,7 @@ def test_a_mask_that_is_all_ones(tmp_path):
         return replace(batch, ids=ids, targets=following, padding=None)
 
     with pytest.raises(TrainingError, match="the mask is all ones"):
-        run(tmp_path, change=all_ones)
+        run(tmp_path, change=all_ones, steps=40)
 
 
 @pytest.mark.parametrize("places", [-1, 1])

@@ -26,7 +26,9 @@ from guiju.training.loss import cross_entropy_in_chunks
 MOST_MASKED = 0.9
 """Share of a row's tokens that may be targets: with more there is next to nothing to guess them from."""
 ENOUGH = 32
-"""Targets, or rows, from which on it is no accident that each of them is alike."""
+"""Targets from which on it is no accident that each of them could be read off the input."""
+ENOUGH_ROWS = 256
+"""Rows from which on it is no accident that every token of each is learned; a few without a question are."""
 ROUND = 64
 """Numbers of targets are rounded up to a multiple of this."""
 
@@ -96,7 +98,7 @@ class Answers(Tokens):
             self._seen[0] += len(batch.ids)
             self._seen[1] += int((real & ~learned).sum())
         rows, passed_over = self._seen
-        if rows >= ENOUGH and not passed_over:
+        if rows >= ENOUGH_ROWS and not passed_over:
             raise TrainingError(
                 f"every token of {rows} rows is learned: the mask is all ones, so questions are learned like answers. "
                 "Check the mask; to learn whole texts, take the objective next-token"
