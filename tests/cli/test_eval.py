@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("sacrebleu", reason="needs pip install 'guiju[eval]'")
+
 DATA = Path(__file__).parents[2] / "examples" / "data"
 STORIES = DATA / "stories260K" / "stories260K.bin"
 

@@ -28,6 +28,8 @@ from guiju.tasks.table import sample_table
 from guiju.tasks.windows import blocks, passages
 from guiju.tokens import Chat, TokenizerSettings, Turn, choose_template, train_tokenizer
 
+pytest.importorskip("sacrebleu", reason="needs pip install 'guiju[eval]'")
+
 STORIES = Path(__file__).parents[2] / "examples" / "data" / "stories260K" / "stories260K.bin"
 
 

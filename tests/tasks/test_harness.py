@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -13,6 +14,10 @@ import pytest
 
 from guiju.errors import ConfigError, ModelError
 from guiju.providers import load
+
+for name in ("lm_eval", "inspect_ai"):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip("needs pip install 'guiju[harness]'", allow_module_level=True)
 
 STORIES = Path(__file__).parents[2] / "examples" / "data" / "stories260K" / "stories260K.bin"
 PAIRS = [

@@ -14,6 +14,8 @@ from guiju.providers import RemoteSettings, load
 from guiju.tasks import Labelled, Pair, TaskSettings, evaluate
 from guiju.tasks.store import read_samples
 
+pytest.importorskip("sacrebleu", reason="needs pip install 'guiju[eval]'")
+
 STORIES = Path(__file__).parents[2] / "examples" / "data" / "stories260K" / "stories260K.bin"
 QUICK = RemoteSettings(concurrency=2, retries=2, timeout_s=20)
 

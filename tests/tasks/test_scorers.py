@@ -7,10 +7,12 @@ import random
 import numpy as np
 import pytest
 
+from guiju.errors import ConfigError
 from guiju.tasks import CodeProblem, Labelled, Pair, Question
 from guiju.tasks.consistency import check_faithfulness
 from guiju.tasks.estimates import difference, estimate, mean, rate
 from guiju.tasks.evaluation import TASKS
+from guiju.tasks.extras import import_extra
 from guiju.tasks.labels import match_head, match_label
 from guiju.tasks.languages import language_of
 from guiju.tasks.question_answering import cite
@@ -19,6 +21,8 @@ from guiju.tasks.samples import Sample
 from guiju.tasks.sentiment import brier, calibration_error, macro_f1
 from guiju.tasks.squad import cmrc_exact, cmrc_f1, squad_exact, squad_f1
 from guiju.tasks.translation import corpus_metrics
+
+pytest.importorskip("sacrebleu", reason="needs pip install 'guiju[eval]'")
 
 WORDS = (
     "the",
@@ -326,3 +330,8 @@ def test_a_paired_difference_is_surer_than_two_intervals():
 )
 def test_the_language_of_a_set_is_told_by_its_texts(texts, language):
     assert language_of(texts) == language
+
+
+def test_a_library_that_is_not_installed_is_named_with_the_way_to_it():
+    with pytest.raises(ConfigError, match=r"BLEU needs nowhere_to_be_found, which .* pip install 'guiju\[eval\]'"):
+        import_extra("nowhere_to_be_found.metrics", "BLEU")
