@@ -335,6 +335,7 @@ def test_the_verbs_take_a_remote_model(server, guiju, stories_model):
     answer = guiju("generate", "--model", REFERENCE, "--prompt", PROMPT, "--greedy", "--max-new-tokens", 5)
     assert answer.code == 0
     assert answer.out.strip() == PROMPT + stories_model.generate(PROMPT, greedy=True, max_new_tokens=5)[0].text
+    assert f"asked test-model at {server.url.split('/')[2]}: 1 request, " in answer.err
     told = guiju(
         "generate", "--model", REFERENCE, "--prompt", PROMPT, "--greedy", "--max-new-tokens", 5, "--logprobs", 1
     )
