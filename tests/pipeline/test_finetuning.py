@@ -271,13 +271,13 @@ def test_the_model_is_a_folder_that_transformers_chats_with(chat_run):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # in peft
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_an_adapter_opens_in_peft_beside_its_base_and_is_the_merged_model(precision, bases, tmp_path, steps):
+@pytest.mark.parametrize(("precision", "layers"), [("float32", "all"), ("int8", "all"), ("int4", "to_query")])
+def test_an_adapter_opens_in_peft_beside_its_base_and_is_the_merged_model(precision, layers, bases, tmp_path, steps):
     data = write_rows(tmp_path / "rows.jsonl", rows("prompt-completion"))
     base = bases("llama")
     file = recipe(
         tmp_path, "answers", data, base=str(base), data={"format": "prompt-completion"},
-        lora={"rank": 4, "layers": ["all"]}, base_precision=precision, training={"learning_rate": 1.0e-2},
+        lora={"rank": 4, "layers": [layers]}, base_precision=precision, training={"learning_rate": 1.0e-2},
     )  # fmt: skip
     run_finetune(file, reporter=steps, out=tmp_path / "run")
     merged = load_model(tmp_path / "run" / "model")

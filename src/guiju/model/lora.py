@@ -110,13 +110,17 @@ class LoraLinear(nn.Module):
         weight = base.weight() if isinstance(base, RoundedLinear) else base.weight
         wide = torch.promote_types(weight.dtype, self.up.dtype)
         total = (weight.to(wide) + self.scale * (self.up.to(wide) @ self.down.to(wide))).to(weight.dtype)
-        rows, columns = matrix_shape(base)
-        with torch.device("meta"):
-            made = nn.Linear(columns, rows, bias=base.bias is not None)
-        made.weight = nn.Parameter(total)
-        if base.bias is not None:
-            made.bias = base.bias
-        return made
+        return _linear(total, base.bias)
+
+
+def _linear(weight: Tensor, bias: nn.Parameter | None) -> nn.Linear:
+    """A layer of these weights: (R, C), (R,)."""
+    with torch.device("meta"):
+        made = nn.Linear(weight.size(1), weight.size(0), bias=bias is not None)
+    made.weight = nn.Parameter(weight)
+    if bias is not None:
+        made.bias = bias
+    return made
 
 
 def matrix_shape(linear: nn.Linear | RoundedLinear) -> tuple[int, int]:
@@ -154,7 +158,8 @@ def add_lora(model: AnyModel, settings: LoraSettings) -> None:
 
 
 def merge_lora(model: AnyModel) -> AnyModel:
-    """Make adapters part of the matrices beside which they stand, in place; all weights are trainable again.
+    """Make adapters part of the matrices beside which they stand, in place; all weights are trainable again, those of
+    rounded layers without an adapter too, which are written out.
 
     Raises:
         ModelError: the model has no adapter.
@@ -164,6 +169,9 @@ def merge_lora(model: AnyModel) -> AnyModel:
         raise ModelError("the model has no adapter, so there is nothing to merge; was it loaded?")
     for name, adapter in adapters.items():
         put(model, name, adapter.merged())
+    for name, module in list(model.named_modules()):
+        if isinstance(module, RoundedLinear):
+            put(model, name, _linear(module.weight(), module.bias))
     return model.requires_grad_(True)
 
 
