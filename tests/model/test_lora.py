@@ -15,6 +15,7 @@ from guiju.model import (
     bert_config,
     gpt2_config,
     llama_config,
+    load_model,
     lora_layers,
     merge_lora,
     quantize,
@@ -182,14 +183,16 @@ def test_gradients_beside_few_bits_are_those_beside_the_same_weights_written_out
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_merged_beside_few_bits_equals_what_was_trained(precision):
+def test_merged_beside_few_bits_equals_what_was_trained_and_is_saved_like_any_other(precision, tmp_path):
     model = quantize(lively(gpt2_config(**SIZES)), precision)
     add_lora(model, LoraSettings())
     enliven(model)
     with torch.no_grad():
         found = model.train()(ids())
         merged = merge_lora(model)(ids())
-    torch.testing.assert_close(merged, found, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(merged, found, rtol=1e-5, atol=1e-5)
+        save_model(model, tmp_path)
+        torch.testing.assert_close(load_model(tmp_path)(ids()), merged, rtol=1e-6, atol=1e-6)
 
 
 def test_no_written_out_weights_are_kept_between_forward_and_backward():
