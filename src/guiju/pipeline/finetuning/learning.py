@@ -159,8 +159,9 @@ class Assessed:
 
     loss: float
     """Mean nats of a target; see UNITS."""
-    right: int
-    """Of them, those that the model holds for likeliest; of pairs, those whose preferred answer gained more."""
+    right: float
+    """Of them, those that the model holds for likeliest; of pairs, those whose preferred answer gained more, and half
+    of those where both gained alike."""
     targets: int
 
     @property
@@ -174,7 +175,7 @@ def assess(
 ) -> Assessed:
     """How well a model does on batches; `report` is called with (batches done, batches in all)."""
     device = model.embedding.weight.device
-    total, weight, right, targets = 0.0, 0.0, 0, 0
+    total, weight, right, targets = 0.0, 0.0, 0.0, 0
     was_training = model.training
     model.eval()
     try:
@@ -191,11 +192,12 @@ def assess(
     return Assessed(total / weight, right, targets)
 
 
-def _hits(model: Any, objective: Any, batch: Batch) -> tuple[int, int]:
+def _hits(model: Any, objective: Any, batch: Batch) -> tuple[float, int]:
     """How many targets a model would say by itself, and how many there are."""
     if batch.reference is not None:
         gain = row_log_probs(model, model.hidden, batch) - batch.reference
-        return int((gain[0::2] > gain[1::2]).sum()), len(batch.ids) // 2
+        more = gain[0::2] - gain[1::2]
+        return float((more > 0).sum() + 0.5 * (more == 0).sum()), len(more)
     if hasattr(objective, "states"):
         states, wanted = objective.states(model, model.hidden, batch)
         places = wanted.flatten() != IGNORED
