@@ -51,12 +51,14 @@ class TemplateProcess:
         self._where = where
         path = [str(Path(place).absolute()) for place in sys.path if place]
         code = _CHILD.format(path=path, arguments=(os.getpid(), MEMORY_BYTES, MOST_CHARACTERS))
+        # Its environment holds no key, token or proxy of the user that could be taken.
+        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         self._process = subprocess.Popen(  # noqa: S603 -- this very Python
             [sys.executable, "-I", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"LC_ALL": "C.UTF-8"},
+            env={**kept, "LC_ALL": "C.UTF-8"},
             cwd="/",
         )
         try:
