@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+from guiju.evidence import environment
 from guiju.providers import RemoteSettings, load
 
 HERE = Path(__file__).parent
@@ -35,7 +36,9 @@ def main() -> None:
     found = {kind: measure(kind, arguments) for kind in ("score", "generate")}
     for kind, share in found.items():
         print(f"{kind:<10}{share:.1%} busy")
-    arguments.out.write_text(json.dumps({**vars(arguments), "out": None, "busy_share": found}, indent=2) + "\n")
+    asked = {name: getattr(arguments, name) for name in ("requests", "slots", "delay", "concurrency")}
+    facts = {"environment": environment(), "load": os.getloadavg(), **asked, "busy_share": found}
+    arguments.out.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def measure(kind: str, arguments: argparse.Namespace) -> float:
