@@ -153,7 +153,7 @@ class OpenVinoRunner:
         rows = [row for chunk, end in zip(chunks, ends, strict=True) for row in range(end - chunk.wanted, end)]
         positions = [range(chunk.start, chunk.start + len(chunk.ids)) for chunk in chunks]
         whole, short = np.int64, np.int32
-        arrays = {
+        arrays: dict[str, np.ndarray[Any, Any]] = {
             "ids": np.array([[token for chunk in chunks for token in chunk.ids]], whole),
             "positions": np.array([place for places in positions for place in places], whole),
             "wanted": np.array(rows or [0], whole),

@@ -63,7 +63,7 @@ def encode(value: Any, other: Callable[[Any], Json]) -> Json:
             return {"bytearray": bytes(value).hex()}
         case range():
             return {"range": each((value.start, value.stop, value.step))}
-        case type() if TYPES.get(value.__name__) is value:
+        case type() if any(value is kind for kind in TYPES.values()):
             return {"type": value.__name__}
         case _:
             return other(value)

@@ -259,6 +259,6 @@ def collect(
                 how = "flooded"
             elif left <= 0:
                 how = "timeout"
-            elif told.get("begun") == BEGUN and running.too_many_files():
+            elif bytes(told.get("begun", b"")) == BEGUN and running.too_many_files():
                 how = "flooded"
     return how, {name: bytes(data) for name, data in told.items()}
