@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONWARNINGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench bench-ledger bench-corpus bench-train bench-generate parity soak install dev clean constraints reference
+.PHONY: help quickstart test check bench bench-ledger bench-corpus bench-train bench-generate bench-eval bench-endpoint foreign-server parity soak install dev clean constraints reference
 
 help: ## what can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,15 @@ bench-train: $(VENV)/dev ## our training loop beside the Hugging Face Trainer, i
 
 bench-generate: $(VENV)/dev ## our runners beside transformers, CTranslate2, llama.cpp and OpenVINO GenAI, in one run
 	@$(BIN)/python benchmarks/generate.py
+
+bench-eval: $(VENV)/dev ## scoring beside lm-eval on the same model and items, in one run
+	@$(BIN)/python benchmarks/scoring.py
+
+bench-endpoint: $(VENV)/dev ## how busy an endpoint is kept
+	@$(BIN)/python benchmarks/endpoint.py
+
+foreign-server: $(VENV)/dev ## our client against llama.cpp's server
+	@$(BIN)/python benchmarks/foreign_server.py
 
 parity: $(VENV)/dev ## the same tokens as llama.cpp, onnxruntime, TensorFlow and others, on one set of weights
 	@$(BIN)/python benchmarks/parity.py
