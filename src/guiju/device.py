@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,9 @@ import psutil
 import torch
 
 from guiju.errors import ConfigError
+
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+"""glibc's; other C libraries have none."""
 
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192), "mps": (1024, 2048, 4096)}
 """Edges of the square matrices that are multiplied, by kind of device: one is in the caches, the last one is not."""
@@ -175,8 +178,8 @@ def memory_available(device: torch.device | None = None) -> int:
 def give_memory_back() -> None:
     """Hand memory that was freed back to the system, which the C library keeps in its heap otherwise: holes of large
     tensors that were read, turned and dropped."""
-    with suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)
+    if _TRIM is not None:
+        _TRIM(0)
 
 
 def _scattered(rows: int, columns: int) -> torch.Tensor:

@@ -78,6 +78,11 @@ def make_bases(place: Path) -> dict[str, Path]:
         torch.manual_seed(0)
         folders[name] = place / name
         save_model(build_model(config).eval(), folders[name], tokenizer)
+        for file in (
+            "vocab.json",
+            "merges.txt",
+        ):  # tokenizer.json is to be the only one, so that without it there is none
+            (folders[name] / file).unlink(missing_ok=True)
     folders["sharded"] = _sharded(folders["llama"], place / "sharded")
     folders["run"] = place / "run"
     shutil.copytree(folders["gpt2"], folders["run"] / "model")

@@ -164,12 +164,13 @@ def drop(words, *without, pairs=()):
 def test_the_memory_of_this_machine_is_used_within_the_limit(name, outside):
     """Seen from outside: what all processes below this one hold."""
     limits, most, ended = Limits(memory_bytes=256 << 20, wall_s=3), 0, threading.Event()
+    before = set(psutil.Process().children(recursive=True))  # of tests before this one
 
     def look():
         nonlocal most
         while not ended.is_set():
             held = 0
-            for process in psutil.Process().children(recursive=True):
+            for process in set(psutil.Process().children(recursive=True)) - before:
                 with contextlib.suppress(psutil.Error):
                     held += process.memory_info().rss
             most = max(most, held)
