@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "README.zh.md", "docs/tutorial.md", "docs/tutorial.zh.md"]
+TUNED_SHORT = ("training.steps=6", "training.warmup_steps=2", "data.limit=200", "training.batch=4")
 LINK = re.compile(r"\]\(([^)#][^)]*)\)")
 
 
@@ -48,6 +49,9 @@ def execute(line: str, place: Path) -> None:
             return
         case ["source", ".venv/bin/activate"]:
             return
+        case ["guiju", "finetune", *arguments]:
+            short = [word for setting in TUNED_SHORT for word in ("--set", setting)]
+            command = [sys.executable, "-m", "guiju", "finetune", *arguments, *short]
         case ["guiju", *arguments]:
             command = [sys.executable, "-m", "guiju", *arguments]
         case ["python3", *arguments]:
@@ -63,14 +67,15 @@ def execute(line: str, place: Path) -> None:
     assert ended.stdout.strip() or words[0] == "cp"
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
-def test_the_readmes_commands_work(place, page):
-    lines = [line for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
-    assert {"make quickstart", "make test", "guiju verify runs/quickstart"} <= set(lines)
-    for line in lines:
-        if " export " in line:
-            subprocess.run(["rm", "-rf", place / "exported"], check=True)
-        execute(line, place)
+def test_the_commands_of_both_readmes_work(place):
+    done: set[str] = set()
+    for page in ("README.md", "README.zh.md"):
+        lines = [line for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
+        assert {"make quickstart", "make test", "guiju verify runs/quickstart"} <= set(lines)
+        for line in lines:
+            if line not in done:
+                execute(line, place)
+            done.add(line)
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
@@ -97,9 +102,6 @@ def test_the_tutorial_can_be_followed_to_its_end(place):
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.startswith("Once upon a time")
     assert "GPT2LMHeadModel" in codes[-1] and ended.stdout.count("Once upon a time") >= 5
-
-
-TUNED_SHORT = ("training.steps=6", "training.warmup_steps=2", "data.limit=200", "training.batch=4")
 
 
 @pytest.mark.slow
