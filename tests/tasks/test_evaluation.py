@@ -45,7 +45,7 @@ def given(**answers: object) -> dict[str, tuple[object, str]]:
 def finished(folder: Path) -> list[str]:
     if not (folder / ASKED).exists():
         return []
-    return [sample.record.id for sample in read_samples(folder)[1]]
+    return [sample.record.id for sample in read_samples(folder).samples]
 
 
 # --- kept samples
@@ -167,7 +167,7 @@ def test_answers_made_elsewhere_are_scored_and_one_that_is_missing_is_wrong(tmp_
     assert (result.n, result.unanswered) == (4, 3)
     assert result.metrics["chrf++"].value < 50
     assert result.metrics["chrf++"].n == 4
-    samples = read_samples(tmp_path / "out")[1]
+    samples = read_samples(tmp_path / "out").samples
     assert [sample.status for sample in samples] == ["answered", "unanswered", "unanswered", "unanswered"]
     assert "no prediction" in samples[1].details["why"]
 
@@ -446,7 +446,7 @@ def test_the_page_has_wrong_ones_first_runs_only_its_own_script_and_shows_hostil
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src &#39;sha256-{digest}&#39;" in page
     assert re.findall(r'data-state="(\w+)"', page)[-1] == "right"
-    assert sample_table(task_named("translation"), *_scored(held)).count("<tr") == 1 + 4 + 1 + 3
+    assert "".join(sample_table(task_named("translation"), *_scored(held))).count("<tr") == 1 + 4 + 1 + 3
 
 
 def _scored(held):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 from pathlib import Path
@@ -22,6 +23,8 @@ from guiju.tasks import (
     Question,
     read_records,
 )
+from guiju.tasks.json_text import JsonText
+from guiju.tasks.rows import json_rows
 
 ROWS = {
     Conversation: {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
@@ -134,6 +137,44 @@ def test_dialogues_that_part_in_the_last_turn_are_a_prompt_and_two_answers(tmp_p
         jsonl(tmp_path / "a.jsonl", {"chosen": front + " Take", "rejected": front + " Go"}), Preference
     )
     assert (pair.prompt, pair.chosen, pair.rejected) == (front, " Take", " Go")
+
+
+def test_json_is_read_bit_by_bit_wherever_a_bit_ends(monkeypatch):
+    text = json.dumps([{"a": '\u4e2d\\n"', "b": [1.5e-7, -12, True, None]}, 12345, "x", {}, []], indent=1)
+    whole = '{"one": ' + text + ', "two" :{"\\u00fc": -0.25}, "three":7}  \n'
+    for size in (1, 2, 3, 7, 50):
+        monkeypatch.setattr("guiju.tasks.json_text._AT_ONCE", size)
+        walk = JsonText(io.StringIO(whole), Path("x.json"))
+        found = {}
+        for name in walk.fields():
+            found[name] = [walk.value() for _ in walk.items()] if walk.next() == "[" else walk.value()
+        walk.end()
+        assert found == json.loads(whole)
+        assert walk.line == whole.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"a": 1}, {"a": tru}]', "line 1 is not valid JSON: Expecting value"),
+        ('[{"a": 1},\n\n{"a": "b}]', "line 3 is not valid JSON: Unterminated string"),
+        ('[{"a": 1},\n]', "line 2 is not valid JSON: Expecting value"),
+        ('[{"a": 1}', "Expecting ',' delimiter"),
+        ('[{"a": 1}\n{"a": 2}]', "line 2 is not valid JSON: Expecting ',' delimiter"),
+        ('[{"a": 1}] 7', "Extra data"),
+        ('{"data": [], 7: 8}', "Expecting property name"),
+        ('[{"a": ' + "[" * 100_000, "nested too deeply"),
+        ('[{"a": "' + "x" * 200, "begins a value of more than 100 characters"),
+        ("12", "holds int; it must be an object"),
+    ],
+)
+def test_what_is_no_json_is_told_with_its_line_also_far_inside_a_file(text, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("guiju.tasks.json_text._AT_ONCE", 8)
+    if "more than 100" in message:
+        monkeypatch.setattr("guiju.tasks.json_text.LONGEST_VALUE", 100)
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(json_rows(tmp_path / "a.json"))
 
 
 @pytest.mark.parametrize(

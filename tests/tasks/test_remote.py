@@ -67,7 +67,7 @@ def test_a_server_that_stumbles_is_asked_again_and_every_sample_comes(serve, tmp
     assert (result.n, result.unanswered) == (4, 0)
     assert len(calls) == 7
     local = evaluate("translation", pairs(4), model=load(STORIES), settings=SHORT, out=tmp_path / "local")
-    there, here = (read_samples(tmp_path / name)[1] for name in ("out", "local"))
+    there, here = (read_samples(tmp_path / name).samples for name in ("out", "local"))
     assert [sample.prediction for sample in there] == [sample.prediction for sample in here]
     assert local.n == 4
 
@@ -78,7 +78,7 @@ def test_a_server_that_goes_down_loses_no_answer_and_the_next_call_goes_on(serve
     model = load("openai:test-model", remote=RemoteSettings(concurrency=1, retries=0))
     with pytest.raises(ModelError, match="failed \\(500\\)"):
         evaluate("translation", pairs(6), model=model, settings=SHORT, out=tmp_path)
-    assert [sample.record.id for sample in read_samples(tmp_path)[1]] == ["0", "1", "2"]
+    assert [sample.record.id for sample in read_samples(tmp_path).samples] == ["0", "1", "2"]
     server.faults.clear()
     server.requests.clear()
     assert evaluate("translation", pairs(6), model=model, settings=SHORT, out=tmp_path).n == 6
@@ -91,7 +91,7 @@ def test_a_request_that_is_refused_leaves_its_sample_unanswered_and_the_others_g
     long = "The dog ran home. " * 300
     result = evaluate("translation", pairs(6, at2=long, at5=long), model=model, settings=SHORT, out=tmp_path)
     assert (result.n, result.unanswered) == (6, 2)
-    samples = {sample.record.id: sample for sample in read_samples(tmp_path)[1]}
+    samples = {sample.record.id: sample for sample in read_samples(tmp_path).samples}
     assert "refuses the request (400)" in samples["2"].details["why"]
     assert samples["5"].prediction is None
     with pytest.raises(ModelError, match="refuses the request"):

@@ -57,7 +57,7 @@ def test_bleu_and_chrf_are_sacrebleus_to_the_last_digit_with_signatures(language
     chance = random.Random(1)
     predictions = [text(chance, words, joint) for _ in range(40)]
     references = [(text(chance, words, joint), prediction + joint + "猫") for prediction in predictions]
-    metrics, signatures = corpus_metrics(predictions, references, language)
+    metrics, signatures = corpus_metrics(zip(predictions, references, strict=True), 40, language)
     streams = [list(stream) for stream in zip(*references, strict=True)]
     cut = "zh" if language == "zh" else "13a"
     bleu = sacrebleu.corpus_bleu(predictions, streams, tokenize=cut)
@@ -68,15 +68,14 @@ def test_bleu_and_chrf_are_sacrebleus_to_the_last_digit_with_signatures(language
 
 
 def test_tokenised_bleu_does_not_see_case():
-    metrics, _ = corpus_metrics(["the cat sat on a mat ."], [("The Cat sat on a mat.",)], "en")
+    metrics, _ = corpus_metrics([("the cat sat on a mat .", ("The Cat sat on a mat.",))], 1, "en")
     assert metrics["bleu_tokenised"].value == pytest.approx(100)
     assert metrics["bleu"].value < 80
 
 
 def test_a_set_may_have_more_references_of_one_sentence_than_of_another():
-    both, _ = corpus_metrics(
-        ["the cat sat there", "a dog ran home"], [("x y", "the cat sat there"), ("a dog ran home",)], "en"
-    )
+    answers = [("the cat sat there", ("x y", "the cat sat there")), ("a dog ran home", ("a dog ran home",))]
+    both, _ = corpus_metrics(answers, 2, "en")
     assert both["bleu"].value == pytest.approx(100)
 
 

@@ -121,9 +121,9 @@ def _measure(
     train: str | None,
     out: Path | None,
 ) -> TaskResult:
-    from guiju.tasks import evaluate, read_predictions, read_records, task_named
+    from guiju.tasks import evaluate, read_predictions, rereadable, task_named
 
-    records = read_records(data.path, task_named(task).kind, data.format, data.columns)
+    records = rereadable(data.path, task_named(task).kind, data.format, data.columns)
     examples = _train(train, data, task)
     if isinstance(answers, ModelWish):
         folder = out or default_folder(answers.reference, f"{task}-{data.stem}")

@@ -62,14 +62,16 @@ class Progress:
             self._line(f"> {name:<10} {why}" if why != "not done yet" else f"> {name}")
 
     def progress(self, done: int, total: int, label: str) -> None:
+        """`total` is 0 where nobody knows it."""
         now = time.monotonic()
-        if done < total and now - self.last < (0.1 if self.live else self.INTERVAL_S):
+        is_last = 0 < total <= done
+        if not is_last and now - self.last < (0.1 if self.live else self.INTERVAL_S):
             return
-        if done >= total and now - self.began < 1:
+        if is_last and now - self.began < 1:
             return
         self.last = now
         share = min(done / total, 1.0) if total else 0.0
-        text = f"    {share:4.0%}  {label}"
+        text = f"    {share:4.0%}  {label}" if total else f"    {label}"
         elapsed = now - self.began
         if 0 < share < 1 and elapsed > 2 and "left" not in label:
             text += f", {duration(elapsed * (1 - share) / share)} left"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, Literal, TypeVar
 
 from guiju.errors import ConfigError, ModelError
 
@@ -19,6 +21,9 @@ Found = TypeVar("Found")
 _AHEAD = 4
 """Times the calls under way: so many are handed out before the first of them must be done, so that one slow answer
 leaves no one idle."""
+
+_MOMENT_S = 0.5
+"""For calls under way, when a person wants to stop."""
 
 
 @dataclass(frozen=True)
@@ -227,25 +232,112 @@ class Budget:
         return None
 
 
+class Stopped(KeyboardInterrupt):
+    """Stopped from the keyboard while calls were under way."""
+
+    def __init__(self, finished: dict[int, Any]) -> None:
+        super().__init__()
+        self.finished = finished
+        """By the number of what was asked: answers that were there already, behind the one that was waited for."""
+
+
+class _Crew(Generic[Found]):
+    """Threads that call. They end with the process, whatever they wait for; an executor's would hold it up."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.abandoned = False
+        self._threads: list[threading.Thread] = []
+        self._orders: SimpleQueue[tuple[Future[Found], Callable[[], Found]] | None] = SimpleQueue()
+
+    def submit(self, work: Callable[[], Found]) -> Future[Found]:
+        future: Future[Found] = Future()
+        self._orders.put((future, work))
+        if len(self._threads) < self.workers:
+            name = f"guiju-call-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
+            self._threads[-1].start()
+        return future
+
+    def dismiss(self, patience_s: float | None = None) -> None:
+        """No more orders; those under way are waited for, for so long. Who is then still at it asks no further."""
+        for _ in self._threads:
+            self._orders.put(None)
+        end = None if patience_s is None else time.monotonic() + patience_s
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        self.abandoned = True
+
+    def _serve(self) -> None:
+        _here.crew = self
+        while (order := self._orders.get()) is not None:
+            future, work = order
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(work())
+            except BaseException as problem:  # it is raised where the result is taken
+                future.set_exception(problem)
+
+
+_here = threading.local()
+
+
+def is_wanted() -> bool:
+    """Whether anybody still waits for what this thread calls for."""
+    crew = getattr(_here, "crew", None)
+    return crew is None or not crew.abandoned
+
+
 def concurrently(work: Callable[[int, Item], Found], items: Iterable[Item], workers: int) -> Iterator[Found]:
     """`work(number, item)` of each, in order, in so many threads; items are drawn as they are needed.
 
     Where one fails, those before it have been given out, those under way are waited for (they are paid for), and a
-    RemoteError carries what of them is finished; the rest is not begun.
+    RemoteError carries what of them is finished; the rest is not begun. Who is stopped from the keyboard, or listens
+    no longer, waits for them for a moment only.
+
+    Raises:
+        Stopped: in place of KeyboardInterrupt, with what is finished.
     """
     waiting: deque[tuple[int, Future[Found]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="guiju-call")
+    crew: _Crew[Found] = _Crew(workers)
+    patience_s: float | None = None
     try:
         for number, item in enumerate(items):
-            waiting.append((number, pool.submit(work, number, item)))
+            waiting.append((number, crew.submit(functools.partial(work, number, item))))
             if len(waiting) >= _AHEAD * workers:
-                yield waiting.popleft()[1].result()
+                yield _taken(waiting)
         while waiting:
-            yield waiting.popleft()[1].result()
+            yield _taken(waiting)
     except RemoteError as problem:
-        pool.shutdown(cancel_futures=True)
-        done = ((number, one) for number, one in waiting if not one.cancelled() and one.exception() is None)
-        problem.finished = {number: one.result() for number, one in done}
+        problem.finished = _finished(waiting, crew, None)
+        raise
+    except KeyboardInterrupt:
+        patience_s = _MOMENT_S
+        raise Stopped(_finished(waiting, crew, patience_s)) from None
+    except GeneratorExit:
+        patience_s = _MOMENT_S
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        _finished(waiting, crew, patience_s)
+
+
+def _taken(waiting: deque[tuple[int, Future[Found]]]) -> Found:
+    """The next result. It stays in the line while it is waited for."""
+    found = waiting[0][1].result()
+    waiting.popleft()
+    return found
+
+
+def _finished(
+    waiting: Iterable[tuple[int, Future[Found]]], crew: _Crew[Found], patience_s: float | None
+) -> dict[int, Found]:
+    """Begin nothing more; what of the rest is there when the time is over."""
+    for _, future in waiting:
+        future.cancel()
+    crew.dismiss(patience_s)
+    return {
+        number: future.result()
+        for number, future in waiting
+        if future.done() and not future.cancelled() and future.exception() is None
+    }

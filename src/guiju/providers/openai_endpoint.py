@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,16 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from guiju.errors import ConfigError
-from guiju.providers.calls import Budget, Pace, RecordCall, RemoteCall, RemoteError, RemoteSettings, RequestRefusedError
+from guiju.providers.calls import (
+    Budget,
+    Pace,
+    RecordCall,
+    RemoteCall,
+    RemoteError,
+    RemoteSettings,
+    RequestRefusedError,
+    is_wanted,
+)
 
 Route = Literal["completions", "chat"]
 
@@ -26,6 +36,8 @@ _CONNECT_S = 10.0
 _SHOWN = 200
 """Characters of what a server said."""
 
+_UNWANTED = "no longer wanted"
+
 _MORE_OF_A_CHAT = 64
 """Tokens that a server's template may put around a message; more is settled when it says what it counted."""
 
@@ -34,10 +46,17 @@ class NoRouteError(RemoteError):
     """The server has no such route, or not for this model."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Try:
     """What is known of one request while it is under way."""
 
+    purpose: str
+    route: Route
+    attempt: int
+    body: Mapping[str, Any]
+    started: float = 0.0
+    """Seconds since 1970, and by a clock that is never set."""
+    clock: float = 0.0
     status: int | None = None
     bytes_out: int = 0
     bytes_in: int = 0
@@ -94,6 +113,8 @@ class Endpoint:
         self._root = parts.path.rstrip("/")
         self.pace = Pace(settings.requests_per_minute)
         self.budget = Budget(settings)
+        self._under_way: set[_Try] = set()
+        self._recording = threading.Lock()
 
     def ask(self, purpose: str, route: Route, body: Mapping[str, Any], check: Callable[[Any], str | None]) -> Any:
         """The answer to a request, as JSON.
@@ -145,7 +166,7 @@ class Endpoint:
         """The names of the models that the server offers, as far as it says so."""
         try:
             with self._client.models.with_streaming_response.list() as response:
-                answer = _parsed(b"".join(self._limited(response.iter_bytes(), _Try())))
+                answer = _parsed(b"".join(self._limited(response.iter_bytes(), _Try("models", "completions", 1, {}))))
             names = [one["id"] for one in answer["data"]]
         except Exception:  # only for a message: whatever is wrong, the message says less
             return []
@@ -179,18 +200,20 @@ class Endpoint:
         """One try: its turn, its room in the budget, its errors in our words, its record."""
         reserved = _most(route, body)
         self.budget.reserve(*reserved)
-        one, problem, spent = _Try(), None, False
-        started, clock = time.time(), 0.0
+        one, problem, spent = _Try(purpose, route, attempt, body), None, False
         try:
             self.pace.wait()
-            started, clock = time.time(), time.perf_counter()
+            if not is_wanted():
+                raise self._error("is not asked again: nobody waits for the answer any more")
+            one.started, one.clock = time.time(), time.perf_counter()
+            self._under_way.add(one)
             with self._in_our_words(one):
                 yield one
             if one.usage is None and self.budget.is_capped:
                 problem = "no count of tokens"
                 raise self._error("does not say how many tokens it counted, so a cap cannot be kept. Leave out the cap")
         except GeneratorExit:
-            problem, spent = "no longer wanted", True
+            problem, spent = _UNWANTED, True
             raise
         except Exception as error:
             problem = problem or str(error)[:_SHOWN]
@@ -199,25 +222,39 @@ class Endpoint:
         finally:
             used = one.usage or (reserved if spent else (0, 0))
             self.budget.settle(reserved, used)
-            if self.record_call is not None and clock:
-                tokens = one.usage or (None, None)
-                self.record_call(
-                    RemoteCall(
-                        purpose=self.settings.purpose or purpose,
-                        host=self.host,
-                        route=f"{self._root}/{'chat/completions' if route == 'chat' else route}",
-                        model=self.model,
-                        attempt=attempt,
-                        status=one.status,
-                        problem=problem,
-                        bytes_out=one.bytes_out or len(json.dumps(body, ensure_ascii=False).encode()),
-                        bytes_in=one.bytes_in,
-                        prompt_tokens=tokens[0],
-                        completion_tokens=tokens[1],
-                        started=started,
-                        seconds=time.perf_counter() - clock,
-                    )
-                )
+            self._record(one, problem)
+
+    def record_abandoned(self) -> None:
+        """Record the requests that are under way as they are: who asked no longer waits for them."""
+        for one in list(self._under_way):
+            self._record(one, _UNWANTED)
+
+    def _record(self, one: _Try, problem: str | None) -> None:
+        """A request is recorded once, by its thread or by who gave it up."""
+        with self._recording:
+            if one not in self._under_way:
+                return
+            self._under_way.remove(one)
+        if self.record_call is None:
+            return
+        tokens = one.usage or (None, None)
+        self.record_call(
+            RemoteCall(
+                purpose=self.settings.purpose or one.purpose,
+                host=self.host,
+                route=f"{self._root}/{'chat/completions' if one.route == 'chat' else one.route}",
+                model=self.model,
+                attempt=one.attempt,
+                status=one.status,
+                problem=problem,
+                bytes_out=one.bytes_out or len(json.dumps(one.body, ensure_ascii=False).encode()),
+                bytes_in=one.bytes_in,
+                prompt_tokens=tokens[0],
+                completion_tokens=tokens[1],
+                started=one.started,
+                seconds=time.perf_counter() - one.clock,
+            )
+        )
 
     def _request(self, route: Route, body: Mapping[str, Any]) -> AbstractContextManager[Any]:
         routes = self._client.chat.completions if route == "chat" else self._client.completions

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
 
 from guiju.errors import ConfigError, DataError, ModelError
 from guiju.generation import (
@@ -47,6 +47,8 @@ _CONTEXTS_KEPT = 4096
 _NEW_LIMIT = "max_completion_tokens"
 
 OnText = Callable[[int, str], None]
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,14 @@ class OpenAIModel:
         return stream_text(write)
 
     def _each(self, prompts: Iterable[str], asked: _Wishes) -> Iterator[list[Sequence]]:
-        return concurrently(lambda number, prompt: self._write(number, prompt, asked), prompts, self._workers)
+        return self._side_by_side(lambda number, prompt: self._write(number, prompt, asked), prompts)
 
-    @property
-    def _workers(self) -> int:
-        return self.settings.concurrency
+    def _side_by_side(self, work: Callable[[int, Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+        try:
+            yield from concurrently(work, items, self.settings.concurrency)
+        except (KeyboardInterrupt, GeneratorExit):
+            self.endpoint.record_abandoned()
+            raise
 
     def _write(self, number: int, prompt: str, asked: _Wishes) -> list[Sequence]:
         """The sequences of one prompt."""
@@ -267,7 +272,7 @@ class OpenAIModel:
         self._require_scores("score")
         if isinstance(texts, str):
             raise ConfigError("texts is one text; give a list of texts")
-        return concurrently(self._score, texts, self._workers)
+        return self._side_by_side(self._score, texts)
 
     def score_continuations(self, pairs: Iterable[tuple[str, str]]) -> list[ContinuationScore]:
         """How likely each (context, continuation) goes on so: see guiju.generation.score_continuations."""
@@ -276,7 +281,7 @@ class OpenAIModel:
     def score_continuations_each(self, pairs: Iterable[tuple[str, str]]) -> Iterator[ContinuationScore]:
         """The same, in order, many requests at a time."""
         self._require_scores("score_continuations")
-        return concurrently(self._score_pair, pairs, self._workers)
+        return self._side_by_side(self._score_pair, pairs)
 
     def _score(self, number: int, text: str) -> Score:
         if not text:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guiju.tasks.evaluation import TASKS, TaskResult, evaluate, task_named
     from guiju.tasks.languages import LANGUAGES, language_of
     from guiju.tasks.predictions import read_predictions
-    from guiju.tasks.reading import FORMATS, read_records, read_unanswered
+    from guiju.tasks.reading import FORMATS, RecordFile, read_records, read_unanswered, rereadable
     from guiju.tasks.records import (
         CodeProblem,
         Completion,
@@ -38,7 +38,7 @@ _HOMES = {
     "evaluation": ("TASKS", "TaskResult", "evaluate", "task_named"),
     "languages": ("LANGUAGES", "language_of"),
     "predictions": ("read_predictions",),
-    "reading": ("FORMATS", "read_records", "read_unanswered"),
+    "reading": ("FORMATS", "RecordFile", "read_records", "read_unanswered", "rereadable"),
     "records": (
         "CodeProblem",
         "Completion",
@@ -75,6 +75,7 @@ __all__ = [
     "Preference",
     "Question",
     "Record",
+    "RecordFile",
     "Sample",
     "TaskResult",
     "TaskSettings",
@@ -87,6 +88,7 @@ __all__ = [
     "read_predictions",
     "read_records",
     "read_unanswered",
+    "rereadable",
     "run_battery",
     "task_named",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 AT_ONCE = 32
 """Records that a model of this machine is given together: what a kill can lose."""
 
+REMOTE_AT_ONCE = 1000
+"""Records whose requests to a server stand in line: many times those under way, and few enough to hold."""
 
 REFUSALS = 3
 """Requests in a row that a server refuses, after which it is not the samples' fault."""
@@ -64,17 +67,15 @@ class Asker:
         self._refusals = 0
         self.ask_all = self._way()
 
-    def ask(self, records: Sequence[Record]) -> Iterator[Sample]:
-        """A sample of each record, in order, as soon as it is there.
+    def ask(self, records: Iterable[Record]) -> Iterator[Sample]:
+        """A sample of each record, in order, as soon as it is there. Records are drawn as they are needed.
 
         Raises:
             GuijuError: the model failed; what was there before has been given out.
         """
-        if not self.room.is_here:  # a remote model keeps its own measure of how many are under way
-            yield from self.ask_all(records)
-            return
-        for start in range(0, len(records), AT_ONCE):
-            yield from self.ask_all(records[start : start + AT_ONCE])
+        waiting = iter(records)
+        while part := list(itertools.islice(waiting, AT_ONCE if self.room.is_here else REMOTE_AT_ONCE)):
+            yield from self.ask_all(part)
 
     def close(self) -> None:
         self.held.close()
@@ -144,16 +145,17 @@ class Asker:
         """The same of a server; where it turns out to tell no likelihoods, as chats do, it is asked in words."""
         from guiju.providers import RemoteError
 
+        done = 0
         try:
             for sample in self._compare(records):
                 yield sample
-                records = records[1:]
+                done += 1
             return
         except RemoteError:
             raise
         except ModelError:
             self.ask_all = self._generate
-        yield from self._generate(records)
+        yield from self._generate(records[done:])
 
     def _labelled(self, record: Record, probabilities: Mapping[str, float]) -> Sample:
         likeliest = max(probabilities, key=lambda name: probabilities[name])
@@ -188,8 +190,9 @@ class Asker:
                 self._note_refusal(problem, answered=bool(writing.done))
                 number = writing.parts[writing.taken].record
                 yield Sample(waiting[number], None, "unanswered", {"why": str(problem)})
-                waiting = [one for place, one in enumerate(waiting) if place not in {*writing.done, number}]
-            except GuijuError as problem:
+                settled = {*writing.done, number}
+                waiting = [one for place, one in enumerate(waiting) if place not in settled]
+            except (GuijuError, KeyboardInterrupt) as problem:
                 yield from writing.late(getattr(problem, "finished", {}))
                 raise
 
@@ -319,7 +322,7 @@ class _Writing:
             if made is None:
                 self._refused.add(number)
             self.parts += [replace(part, record=number) for part in made or []]
-        self._wanted = [sum(part.record == number for part in self.parts) for number in range(len(records))]
+        self._wanted = Counter(part.record for part in self.parts)
         self._answers: list[list[tuple[Part, list[str]]]] = [[] for _ in records]
 
     def samples(self) -> Iterator[Sample]:
@@ -400,7 +403,7 @@ class _Known(dict[str, str]):
 
 
 def ask(
-    task: Task, model: LanguageModel, records: Sequence[Record], settings: TaskSettings, labels: Sequence[str] = ()
+    task: Task, model: LanguageModel, records: Iterable[Record], settings: TaskSettings, labels: Sequence[str] = ()
 ) -> Iterator[Sample]:
     """A model's answers to records of which nobody knows the right ones.
 

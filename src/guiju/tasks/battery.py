@@ -19,10 +19,11 @@ from guiju.settings import from_mapping, load_yaml, to_mapping
 from guiju.storage import write_json
 from guiju.tasks.comparing import Comparison, compare
 from guiju.tasks.estimates import Difference, Estimate
-from guiju.tasks.evaluation import Reporter, collect, evaluate, task_named
-from guiju.tasks.reading import read_records
+from guiju.tasks.evaluation import evaluate, task_named
+from guiju.tasks.reading import RecordFile
 from guiju.tasks.records import Record
 from guiju.tasks.settings import TaskSettings
+from guiju.tasks.survey import Reporter, survey
 
 if TYPE_CHECKING:
     from guiju.providers import LanguageModel
@@ -261,9 +262,13 @@ def _file(row: BatteryRow, root: str) -> str | None:
 
 def _drawn(row: BatteryRow, place: str, settings: BatterySettings) -> list[Record]:
     """The set's records in an order that a seed has drawn, as many as may be asked."""
-    records = collect(read_records(place, task_named(row.task).kind, row.format, row.columns), None)
-    random.Random(settings.seed).shuffle(records)  # noqa: S311 -- a draw that can be repeated, no secret
-    return records[: row.limit]
+    records = RecordFile(place, task_named(row.task).kind, row.format, row.columns)
+    order = list(range(survey(records, None).count))
+    random.Random(settings.seed).shuffle(order)  # noqa: S311 -- a draw that can be repeated, no secret
+    wanted = order[: row.limit]
+    drawn = set(wanted)
+    found = {number: record for number, record in enumerate(records) if number in drawn}
+    return [found[number] for number in wanted]
 
 
 def _sized(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guiju.errors import DataError
-from guiju.tasks.estimates import Difference, Estimate, difference, estimate
+from guiju.tasks.estimates import Difference, Estimate, differences, estimates
 from guiju.tasks.evaluation import task_named
-from guiju.tasks.samples import Sample
-from guiju.tasks.store import read_samples
+from guiju.tasks.store import EvaluatedFolder, KeptSamples, read_samples
 
 
 @dataclass(frozen=True)
@@ -56,42 +56,43 @@ def compare(before: Path, after: Path) -> Comparison:
     Raises:
         DataError: one holds no evaluation, they are of different tasks or languages, or of different data.
     """
-    (one_asked, one), (other_asked, other) = read_samples(before), read_samples(after)
+    one, other = read_samples(before), read_samples(after)
     for name in ("task", "language"):
-        if one_asked.get(name) != other_asked.get(name):
+        if one.asked.get(name) != other.asked.get(name):
             raise DataError(
-                f"{before} is an evaluation of {name} {one_asked.get(name)}, and {after} of {other_asked.get(name)}: "
+                f"{before} is an evaluation of {name} {one.asked.get(name)}, and {after} of {other.asked.get(name)}: "
                 "there is nothing to compare"
             )
-    pairs, left_out = _paired(before, one, after, other)
-    task, language = task_named(str(one_asked["task"])), str(one_asked["language"])
-    old = task.score([pair[0] for pair in pairs], language).metrics
-    new = task.score([pair[1] for pair in pairs], language).metrics
+    left, right = _paired(one, other)
+    task, language = task_named(str(one.asked["task"])), str(one.asked["language"])
+    old, new = task.score(left, language).metrics, task.score(right, language).metrics
     # A metric over the answers given, such as how many are cited, is of other samples on each side.
-    shared = [name for name in old if name in new and old[name].members == new[name].members]
+    shared = [name for name in old if name in new and old[name].has_members_of(new[name])]
     return Comparison(
         task=task.name,
-        n=len(pairs),
-        left_out=left_out,
-        before={name: estimate(old[name]) for name in shared},
-        after={name: estimate(new[name]) for name in shared},
-        changes={name: difference(new[name], old[name]) for name in shared},
+        n=len(left),
+        left_out=len(one.samples) + len(other.samples) - 2 * len(left),
+        before=estimates({name: old[name] for name in shared}),
+        after=estimates({name: new[name] for name in shared}),
+        changes=differences({name: (new[name], old[name]) for name in shared}),
         main=task.main,
     )
 
 
-def _paired(
-    before: Path, one: list[Sample], after: Path, other: list[Sample]
-) -> tuple[list[tuple[Sample, Sample]], int]:
-    """The samples of the same records, and how many have no counterpart."""
-    there = {sample.record.id: sample for sample in other}
-    pairs = [(sample, there[sample.record.id]) for sample in one if sample.record.id in there]
-    if not pairs:
-        raise DataError(f"{before} and {after} have no sample in common, so there is nothing to compare")
-    for left, right in pairs:
-        if replace(left.record, place="") != replace(right.record, place=""):
+def _paired(one: EvaluatedFolder, other: EvaluatedFolder) -> tuple[KeptSamples, KeptSamples]:
+    """The samples of the records that both hold, in the same order."""
+    left, right = array("q"), array("q")
+    for number, content in enumerate(one.contents):
+        there = other.ids.find_digest(one.digests[number])
+        if there is None:
+            continue
+        if other.contents[there] != content:
             raise DataError(
-                f"{left.record.id!r} is another record in {after} than in {before}: they are evaluations of different "
-                "data, and cannot be compared"
+                f"{one.samples[number].record.id!r} is another record in {other.folder} than in {one.folder}: they are "
+                "evaluations of different data, and cannot be compared"
             )
-    return pairs, len(one) + len(other) - 2 * len(pairs)
+        left.append(number)
+        right.append(there)
+    if not left:
+        raise DataError(f"{one.folder} and {other.folder} have no sample in common, so there is nothing to compare")
+    return one.samples.chosen(left), other.samples.chosen(right)

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from guiju.errors import ConfigError, DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from guiju.errors import ConfigError
 from guiju.settings import to_mapping
-from guiju.storage import write_json, write_text
+from guiju.storage import write_json
 from guiju.tasks.asking import Asker
-from guiju.tasks.estimates import Difference, Estimate, Statistic, difference, estimate
-from guiju.tasks.languages import language_of
+from guiju.tasks.estimates import Difference, Estimate, differences, estimates
 from guiju.tasks.linear import linear_probabilities
-from guiju.tasks.predictions import predicted_samples
+from guiju.tasks.predictions import predicted_samples, require_known
 from guiju.tasks.programming import Programming
 from guiju.tasks.question_answering import QuestionAnswering
-from guiju.tasks.records import CodeProblem, Labelled, Pair, Question, Record
-from guiju.tasks.samples import Sample, Scores, Task
+from guiju.tasks.records import CodeProblem, Labelled, Record
+from guiju.tasks.samples import Sample, Samples, Scores, Task
 from guiju.tasks.sandbox import require_sandbox
 from guiju.tasks.sentiment import Sentiment
 from guiju.tasks.settings import TaskSettings
-from guiju.tasks.store import RESULT, TABLE, SampleLog, require_same, write_samples
+from guiju.tasks.store import RESULT, TABLE, KeptSamples, SampleLog, SampleSpool, require_same, write_samples
 from guiju.tasks.summarization import Summarization
-from guiju.tasks.table import sample_table
+from guiju.tasks.survey import Reporter, Survey, survey, told
+from guiju.tasks.table import Marks, write_table
 from guiju.tasks.translation import Translation
 
 if TYPE_CHECKING:
@@ -35,13 +38,10 @@ if TYPE_CHECKING:
 _ALL: tuple[Task, ...] = (Translation(), Summarization(), QuestionAnswering(), Programming(), Sentiment())
 TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
 
+_JUDGED_AT_ONCE = 256
+"""Problems whose programs wait for their tests."""
 
-class Reporter(Protocol):
-    """Who is told how far it has come."""
-
-    def stage(self, name: str, status: str, why: str) -> None: ...
-    def progress(self, done: int, total: int, label: str) -> None: ...
-    def note(self, text: str) -> None: ...
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -96,24 +96,6 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def collect(records: Iterable[Record], limit: int | None) -> list[Record]:
-    """The records that are asked.
-
-    Raises:
-        DataError: two have the same id, so that nobody could tell whose an answer is.
-    """
-    found: dict[str, Record] = {}
-    for record in records:
-        if limit is not None and len(found) == limit:
-            break
-        if record.id in found:
-            raise DataError(f"{record.place} has the id {record.id!r}, which {found[record.id].place} has, too")
-        found[record.id] = record
-    if not found:
-        raise DataError("there is no record to measure with")
-    return list(found.values())
-
-
 def evaluate(
     task: str,
     records: Iterable[Record],
@@ -129,7 +111,8 @@ def evaluate(
 
     Args:
         task: one of TASKS.
-        records: of the task's kind.
+        records: of the task's kind. They are gone through twice and not held, unless they come from an iterator, which
+            can be gone through once: of a file, give a RecordFile.
         predictions: each id's answer and its place, as read_predictions gives them; in place of a model.
         train: labelled texts from which a simple classifier learns, to stand beside a sentiment's figures.
         out: a folder for samples, result and table. What a model has answered there before is not asked again.
@@ -139,108 +122,151 @@ def evaluate(
         ModelError: the model cannot do the task, or failed; what it answered before is kept.
     """
     settings, chosen = settings or TaskSettings(), task_named(task)
-    # Which classes there are is asked of all the data: a model chooses among them, however few are put to it.
-    held = collect(records, None if chosen.kind is Labelled else settings.limit)
-    labels = sorted({record.label for record in held if isinstance(record, Labelled)})
-    held = held[: settings.limit]
-    language = settings.language if settings.language != "auto" else language_of(_told_by(held))
     if (model is None) == (predictions is None):
         raise ConfigError("give either a model or predictions, and not both")
     if isinstance(chosen, Programming):
         require_sandbox()  # before anybody is asked
     elif settings.tries > 1:
         raise ConfigError(f"tries is {settings.tries}, but several programs are written for the task code alone")
-    if model is None:
-        assert predictions is not None
-        samples = predicted_samples(chosen, held, predictions, settings.limit is None)
-        if isinstance(chosen, Programming):
-            samples = list(_all_judged(samples, reporter))
-        if out is not None:
-            require_same(out, _identity(chosen, settings, language, labels, None))
-            write_samples(out, _identity(chosen, settings, language, labels, None), samples)
+    if reporter is not None:
+        reporter.stage("reading", "", "the data")
+    found = survey(records, settings.limit, reporter)
+    language = settings.language if settings.language != "auto" else found.language
+    asked = _identity(chosen, settings, language, found.labels, model)
+    if model is not None:
+        samples = _asked(Asker(chosen, model, settings, language, found.labels), found, asked, out, reporter)
     else:
-        samples = _asked(chosen, held, labels, model, settings, language, out, reporter)
+        assert predictions is not None
+        require_known(predictions, found.ids, found.first, settings.limit is None)
+        samples = _predicted(chosen, found, predictions, asked, out, reporter)
     result, marks = score_samples(chosen, samples, language, train=train, folder=out)
     if out is not None:
         write_json(out / RESULT, result.to_json())
-        write_text(out / TABLE, sample_table(chosen, result, samples, marks))
+        write_table(out / TABLE, chosen, result, samples, marks)
     return result
 
 
 def score_samples(
-    task: Task, samples: Sequence[Sample], language: str, train: Sequence[Labelled] = (), folder: Path | None = None
-) -> tuple[TaskResult, Sequence[Mapping[str, float]]]:
+    task: Task, samples: Samples, language: str, train: Sequence[Labelled] = (), folder: Path | None = None
+) -> tuple[TaskResult, Marks]:
     """The figures of samples, and what each sample scored by itself."""
     given: dict[str, Any] = {}
     if train and isinstance(task, Sentiment):
-        asked = [sample.record.text for sample in samples if isinstance(sample.record, Labelled)]
+        asked = (sample.record.text for sample in samples if isinstance(sample.record, Labelled))
         given["baseline"] = linear_probabilities(
             [one.text for one in train], [one.label for one in train], asked, language
         )
-    scores = task.score(samples, language, **given)
+    noted = _Noted(samples)
+    scores = task.score(noted, language, **given)
     result = TaskResult(
         task=task.name,
         n=len(samples),
-        metrics=_estimates(scores.metrics),
+        metrics=estimates(scores.metrics),
         language=language,
-        unanswered=sum(sample.prediction is None for sample in samples),
-        refused=sum(sample.status == "refused" for sample in samples),
-        baselines={name: _estimates(metrics) for name, metrics in scores.baselines.items()},
+        unanswered=int(noted.unanswered.sum()),
+        refused=int(noted.refused.sum()),
+        baselines={name: estimates(metrics) for name, metrics in scores.baselines.items()},
         gaps=_gaps(scores),
-        groups={name: _estimates(metrics) for name, metrics in scores.groups.items()},
+        groups={name: estimates(metrics) for name, metrics in scores.groups.items()},
         signatures=scores.signatures,
         folder=folder,
     )
-    return result, scores.marks
+    return result, Marks(scores.marks, noted.unanswered)
+
+
+class _Noted:
+    """Samples, and which of them have no answer: noted while they are scored, so that they need not be read again."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self.unanswered = np.zeros(len(samples), np.bool_)
+        self.refused = np.zeros(len(samples), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for number, sample in enumerate(self._samples):
+            self.unanswered[number] = sample.prediction is None
+            self.refused[number] = sample.status == "refused"
+            yield sample
+
+
+def _predicted(
+    task: Task,
+    found: Survey,
+    predictions: Mapping[str, tuple[Any, str]],
+    asked: Mapping[str, Any],
+    out: Path | None,
+    reporter: Reporter | None,
+) -> KeptSamples:
+    """A sample of each record, out of predictions."""
+    if out is not None:
+        require_same(out, asked)
+    if isinstance(task, Programming) and reporter is not None:
+        reporter.stage("testing", "", f"{found.count} problems")
+    samples = predicted_samples(task, found.asked(), predictions)
+    if isinstance(task, Programming):
+        samples = _all_judged(samples)
+    samples = told(samples, reporter, f"of {found.count} samples", found.count)
+    if out is not None:
+        return write_samples(out, asked, samples)
+    spool = SampleSpool()
+    return spool.kept(np.fromiter(map(spool.add, samples), np.int64, found.count))
 
 
 def _asked(
-    task: Task,
-    records: Sequence[Record],
-    labels: Sequence[str],
-    model: LanguageModel,
-    settings: TaskSettings,
-    language: str,
-    out: Path | None,
-    reporter: Reporter | None,
-) -> list[Sample]:
+    asker: Asker, found: Survey, asked: Mapping[str, Any], out: Path | None, reporter: Reporter | None
+) -> KeptSamples:
     """A sample of each record, in their order; those that are in the folder already are not asked again."""
     if reporter is not None:
-        reporter.stage("asking", "", f"{model.reference}: {task.name}, {len(records)} samples")
-    with closing(Asker(task, model, settings, language, labels)) as asker:
+        reporter.stage("asking", "", f"{asker.model.reference}: {asker.task.name}, {found.count} samples")
+    with ExitStack() as held:
+        held.callback(asker.close)
+        log: SampleSpool | SampleLog
+        places = np.full(found.count, -1, np.int64)
         if out is None:
-            found = {sample.record.id: sample for sample in _answers(asker, records, 0, len(records), reporter)}
-            return [found[record.id] for record in records]
-        with SampleLog(out, _identity(task, settings, language, labels, model)) as log:
-            missing = [record for record in records if not _is_there(record, log)]
-            done = len(records) - len(missing)
-            if done and reporter is not None:
-                reporter.note(f"{done} of {len(records)} samples are there already, in {out}")
-            for sample in _answers(asker, missing, done, len(records), reporter):
-                log.add(sample)
-            return [log.samples[record.id] for record in records]
+            log = SampleSpool()
+        else:
+            log = held.enter_context(SampleLog(out, asked))
+            _find_places(log, found, places)
+        done = int((places >= 0).sum())
+        if done and reporter is not None:
+            reporter.note(f"{done} of {found.count} samples are there already, in {out}")
+        missing = (record for number, record in enumerate(found.asked()) if places[number] < 0)
+        # Closed at once when the disk fails or somebody stops it: a server is asked no more.
+        answers = held.enter_context(closing(_answers(asker, missing, done, found.count, reporter)))
+        for sample in answers:
+            number = found.ids.find(sample.record.id)
+            assert number is not None
+            places[number] = log.add(sample)
+        assert (places >= 0).all(), "the model was asked of each"
+        return log.kept(places)
 
 
-def _is_there(record: Record, log: SampleLog) -> bool:
-    """Whether a record has been answered already.
+def _find_places(log: SampleLog, found: Survey, places: Places) -> None:
+    """Note where the samples are of records that have been answered already.
 
     Raises:
-        ConfigError: the answer is to another record of the same id.
+        ConfigError: an answer is to another record of the same id.
     """
-    sample = log.samples.get(record.id)
-    if sample is not None and replace(sample.record, place="") != replace(record, place=""):
-        raise ConfigError(
-            f"{log.folder} holds an answer to {record.id!r}, but of other data than {record.place}: mixed, they would "
-            "be nobody's figures. Give another folder with --out"
-        )
-    return sample is not None
+    for id, content, place in zip(*log.held, strict=True):
+        number = found.ids.find_digest(id)
+        if number is None:
+            continue
+        if found.contents[number] != content:
+            record = next(itertools.islice(found.records, number, None))
+            raise ConfigError(
+                f"{log.folder} holds an answer to {record.id!r}, but of other data than {record.place}: mixed, they "
+                "would be nobody's figures. Give another folder with --out"
+            )
+        places[number] = place
 
 
 def _answers(
-    asker: Asker, records: Sequence[Record], done: int, total: int, reporter: Reporter | None
-) -> Iterable[Sample]:
-    samples: Iterable[Sample] = asker.ask(records)
-    for sample in samples:
+    asker: Asker, records: Iterable[Record], done: int, total: int, reporter: Reporter | None
+) -> Generator[Sample, None, None]:
+    for sample in asker.ask(records):
         # Judged before the next one is asked for, so that a model that fails takes no finished sample with it.
         yield from _all_judged([sample]) if isinstance(asker.task, Programming) else [sample]
         done += 1
@@ -248,21 +274,21 @@ def _answers(
             reporter.progress(done, total, f"{done} of {total} samples")
 
 
-def _all_judged(samples: Sequence[Sample], reporter: Reporter | None = None) -> Iterable[Sample]:
+def _all_judged(samples: Iterable[Sample]) -> Iterator[Sample]:
     """The same with the verdicts of their programs' tests, as many at once as there are cores."""
     from guiju.tasks.code import check_all
 
-    if reporter is not None:
-        reporter.stage("testing", "", f"{len(samples)} problems")
-    tries = [[one for one in sample.details.get("tries", []) if one.strip()] for sample in samples]
-    pairs = [(sample.record, one) for sample, row in zip(samples, tries, strict=True) for one in row]
-    verdicts = check_all((problem, one) for problem, one in pairs if isinstance(problem, CodeProblem))
-    for done, (sample, row) in enumerate(zip(samples, tries, strict=True), start=1):
-        told = [{"status": one.status, "detail": one.detail[:2000]} for one in itertools.islice(verdicts, len(row))]
-        told += [{"status": "empty", "detail": ""}] * (len(sample.details.get("tries", [])) - len(row))
-        yield replace(sample, details={**sample.details, "verdicts": told})
-        if reporter is not None:
-            reporter.progress(done, len(samples), f"{done} of {len(samples)} problems")
+    waiting = iter(samples)
+    while part := list(itertools.islice(waiting, _JUDGED_AT_ONCE)):
+        tries = [[one for one in sample.details.get("tries", []) if one.strip()] for sample in part]
+        pairs = [(sample.record, one) for sample, row in zip(part, tries, strict=True) for one in row]
+        verdicts = check_all((problem, one) for problem, one in pairs if isinstance(problem, CodeProblem))
+        for sample, row in zip(part, tries, strict=True):
+            given = [
+                {"status": one.status, "detail": one.detail[:2000]} for one in itertools.islice(verdicts, len(row))
+            ]
+            given += [{"status": "empty", "detail": ""}] * (len(sample.details.get("tries", [])) - len(row))
+            yield replace(sample, details={**sample.details, "verdicts": given})
 
 
 def _identity(
@@ -281,28 +307,14 @@ def _identity(
     }
 
 
-def _told_by(records: Sequence[Record]) -> Iterable[str]:
-    """The texts by which the language of the answers is told."""
-    for record in records:
-        if isinstance(record, Pair):
-            yield from record.targets
-        elif isinstance(record, Question):
-            yield f"{record.question} {record.context}"
-        elif isinstance(record, Labelled):
-            yield record.text
-        elif isinstance(record, CodeProblem):
-            yield record.prompt
-
-
-def _estimates(metrics: Mapping[str, Statistic]) -> dict[str, Estimate]:
-    return {name: estimate(statistic) for name, statistic in metrics.items()}
-
-
 def _gaps(scores: Scores) -> dict[str, dict[str, Difference]]:
     found: dict[str, dict[str, Difference]] = {}
     for name, baseline in scores.baselines.items():
-        for metric, theirs in baseline.items():
-            ours = scores.metrics.get(metric)
-            if ours is not None and ours.members == theirs.members:
-                found.setdefault(name, {})[metric] = difference(ours, theirs)
+        shared = {
+            metric: (scores.metrics[metric], theirs)
+            for metric, theirs in baseline.items()
+            if metric in scores.metrics and scores.metrics[metric].has_members_of(theirs)
+        }
+        if shared:
+            found[name] = differences(shared)
     return found

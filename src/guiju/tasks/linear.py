@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from guiju.errors import DataError
+from guiju.tasks.estimates import Floats
 from guiju.tasks.extras import import_extra
+
+_AT_ONCE = 1000
 
 
 def linear_probabilities(
-    texts: Sequence[str], labels: Sequence[str], asked: Sequence[str], language: str
-) -> list[dict[str, float]]:
-    """What it says of each text that is asked, label to probability, after it has seen labelled ones.
+    texts: Sequence[str], labels: Sequence[str], asked: Iterable[str], language: str
+) -> tuple[list[str], Floats]:
+    """What it says of each text that is asked, after it has seen labelled ones.
 
     English and German are cut into words and pairs of them, Chinese into characters, pairs and threes.
 
+    Returns:
+        Its classes, and (n, classes) probabilities.
     Raises:
         ConfigError: scikit-learn is not installed.
         DataError: the labelled texts have fewer than two classes.
@@ -30,5 +38,9 @@ def linear_probabilities(
     weigh = vectorizer(sublinear_tf=True, **cut)
     model = regression(max_iter=1000, C=10.0)
     model.fit(weigh.fit_transform(texts), labels)
-    table = model.predict_proba(weigh.transform(asked))
-    return [dict(zip(map(str, model.classes_), map(float, row), strict=True)) for row in table]
+    waiting = iter(asked)
+    tables: list[Floats] = []
+    while part := list(itertools.islice(waiting, _AT_ONCE)):
+        tables.append(model.predict_proba(weigh.transform(part)))
+    classes = list(map(str, model.classes_))
+    return classes, np.concatenate(tables) if tables else np.zeros((0, len(classes)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
 from typing import Any
+
+import numpy as np
 
 from guiju.tasks.estimates import Statistic, mean, rate
 from guiju.tasks.records import CodeProblem
-from guiju.tasks.samples import Sample, Scores
+from guiju.tasks.samples import Samples, Scores
 
 _DESCRIPTIONS = {
     "en": '"""\n{prompt}\nThe function passes these tests:\n{tests}"""\n',
@@ -52,17 +54,19 @@ class Programming:
         code = fenced.group(1) if fenced else text
         return code if code.strip() else None
 
-    def score(self, samples: Sequence[Sample], language: str, **given: Any) -> Scores:
+    def score(self, samples: Samples, language: str, **given: Any) -> Scores:
         """Of every problem, how many of its tries passed; `details` of a sample hold its verdicts."""
         from guiju.tasks.code_scores import pass_at_k
 
-        verdicts = [sample.details.get("verdicts", []) for sample in samples]
-        tries = max(map(len, verdicts), default=0) or 1
-        passed = [sum(one.get("status") == "passed" for one in row) for row in verdicts]
+        drawn, passed = array("i"), array("i")
+        for sample in samples:
+            verdicts = sample.details.get("verdicts", [])
+            drawn.append(len(verdicts))
+            passed.append(sum(one.get("status") == "passed" for one in verdicts))
+        tries = max(drawn, default=0) or 1
         metrics: dict[str, Statistic] = {}
         for k in (1, 5, 10, 100):
             if k <= tries:
-                each = [pass_at_k(max(tries, len(row)), count, k) for row, count in zip(verdicts, passed, strict=True)]
-                metrics[f"pass@{k}"] = rate([one == 1 for one in each]) if tries == 1 else mean(each)
-        marks = [{"pass@1": count / tries} for count in passed]
-        return Scores(metrics, marks)
+                each = np.array([pass_at_k(max(tries, n), count, k) for n, count in zip(drawn, passed, strict=True)])
+                metrics[f"pass@{k}"] = rate(each == 1) if tries == 1 else mean(each)
+        return Scores(metrics, {"pass@1": np.asarray(passed) / tries})

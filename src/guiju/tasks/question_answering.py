@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from guiju.tasks.estimates import Statistic, mean, rate
 from guiju.tasks.records import Question
-from guiju.tasks.samples import Sample, Scores
+from guiju.tasks.samples import Sample, Samples, Scores
 from guiju.tasks.squad import cmrc_exact, cmrc_f1, squad_exact, squad_f1
 
 ABSTAIN = {"en": "unanswerable", "zh": "无法回答", "de": "unbeantwortbar"}
@@ -53,28 +55,30 @@ class QuestionAnswering:
         bare = line.rstrip(".。")
         return bare if bare in record.context or line not in record.context else line
 
-    def score(self, samples: Sequence[Sample], language: str, **given: Any) -> Scores:
+    def score(self, samples: Samples, language: str, **given: Any) -> Scores:
         exact_rule, f1_rule = (cmrc_exact, cmrc_f1) if language == "zh" else (squad_exact, squad_f1)
-        exact, f1, marks = [], [], []
+        exact, f1 = array("B"), array("d")
+        answerable, said, cited = array("B"), array("B"), array("B")
         for sample in samples:
-            answers = _question(sample).answers
+            question, prediction = _question(sample), sample.prediction or ""
             answered = sample.prediction is not None
-            exact.append(answered and exact_rule(sample.prediction or "", answers) == 1)
-            f1.append(f1_rule(sample.prediction or "", answers) if answered else 0.0)
-            marks.append({"f1": f1[-1], "exact_match": float(exact[-1])})
-        metrics: dict[str, Statistic] = {"exact_match": rate(exact), "f1": mean(f1)}
-        without = [place for place, sample in enumerate(samples) if not _question(sample).answers]
-        if without:
-            some = [place for place, sample in enumerate(samples) if _question(sample).answers]
-            metrics["f1_answerable"] = mean([f1[place] for place in some], some)
-            metrics["unanswerable_abstained"] = rate([exact[place] for place in without], without)
-        metrics["abstained"] = replace(rate([sample.prediction == "" for sample in samples]), better="neither")
-        given_answers = [place for place, sample in enumerate(samples) if sample.prediction]
-        metrics["cited"] = rate(
-            [cite(samples[place].prediction or "", _question(samples[place])) is not None for place in given_answers],
-            given_answers,
-        )
+            exact.append(answered and exact_rule(prediction, question.answers) == 1)
+            f1.append(f1_rule(prediction, question.answers) if answered else 0.0)
+            answerable.append(bool(question.answers))
+            said.append(2 if prediction else answered)  # 2: an answer, 1: that there is none, 0: nothing
+            cited.append(cite(prediction, question) is not None)
+        right, each = np.asarray(exact), np.asarray(f1)
+        metrics: dict[str, Statistic] = {"exact_match": rate(right), "f1": mean(each)}
+        without = np.flatnonzero(np.asarray(answerable) == 0)
+        if len(without):
+            some = np.flatnonzero(answerable)
+            metrics["f1_answerable"] = mean(each[some], some)
+            metrics["unanswerable_abstained"] = rate(right[without], without)
+        metrics["abstained"] = replace(rate(np.asarray(said) == 1), better="neither")
+        answers = np.flatnonzero(np.asarray(said) == 2)
+        metrics["cited"] = rate(np.asarray(cited)[answers], answers)
         rules = "cmrc2018" if language == "zh" else "squad"
+        marks = {"f1": each, "exact_match": right.astype(np.float64)}
         return Scores(metrics, marks, signatures={"exact_match": f"rules:{rules}", "f1": f"rules:{rules}"})
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from guiju.errors import ConfigError, DataError
 from guiju.tasks.fields import NAMES, Fields, check_columns, record_of
@@ -34,7 +35,7 @@ def read_records(
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
 ) -> Iterator[R]:
-    """The records of a file, one by one as they are asked for; only .json is read whole.
+    """The records of a file, one by one as they are asked for; of .json an object or an article of SQuAD's at a time.
 
     Args:
         path: a file, plain or packed (.gz, .zst); for pairs also several that are aligned line by line (the sources
@@ -59,6 +60,30 @@ def read_records(
         yield record_of(kind, fields, row, number)
     if number < 0:
         raise DataError(f"{', '.join(map(str, paths))} holds no row")
+
+
+@dataclass(frozen=True)
+class RecordFile(Generic[R]):
+    """The records of a file, to be read more than once; the fields are read_records' arguments."""
+
+    path: str | Path | Sequence[str | Path]
+    kind: type[R]
+    format: str = "auto"
+    columns: Mapping[str, str] | None = None
+
+    def __iter__(self) -> Iterator[R]:
+        return read_records(self.path, self.kind, self.format, self.columns)
+
+
+def rereadable(
+    path: str | Path | Sequence[str | Path],
+    kind: type[R],
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+) -> Iterable[R]:
+    """A file's records, to be read more than once: none are held, but those of a pipe, which gives them once."""
+    file = RecordFile(path, kind, format, columns)
+    return list(file) if any(one.is_fifo() for one in _paths(path)) else file
 
 
 def read_unanswered(path: str | Path) -> list[Question]:

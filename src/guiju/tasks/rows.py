@@ -16,12 +16,10 @@ from typing import IO, Any, Literal, cast
 import zstandard
 
 from guiju.errors import ConfigError, DataError
+from guiju.tasks.json_text import JsonText
 
 LONGEST_LINE = 1 << 26
 """Characters. A longer line is no row of text, and is refused before it fills memory."""
-
-LONGEST_JSON = 1 << 30
-"""Characters of a .json file, which is read whole; .jsonl is read line by line."""
 
 _DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError)
 
@@ -98,62 +96,53 @@ def jsonl_rows(path: Path) -> Iterator[Row]:
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """The objects of a JSON list, or the questions of a file in SQuAD's form.
+    """The objects of a JSON list, or the questions of a file in SQuAD's form; an object or an article at a time.
 
     Raises:
         DataError: it is no such JSON; with the line.
     """
     with open_text(path) as file:
-        text = file.read(LONGEST_JSON + 1)
-    if len(text) > LONGEST_JSON:
+        text = JsonText(file, path)
+        match text.next():
+            case "[":
+                for line in text.items():
+                    place = f"{path}, line {line}"
+                    yield Row(place, _object(text.value(), place))
+                text.end()
+            case "{":
+                yield from _squad_rows(path, text)
+            case _:
+                _object(text.value(), str(path))
+
+
+def _squad_rows(path: Path, text: JsonText) -> Iterator[Row]:
+    names: list[str] = []
+    is_squad = False
+    for name in text.fields():
+        names += [name][: 12 - len(names)]
+        if name == "data" and text.next() == "[":
+            is_squad = True
+            for number, _ in enumerate(text.items()):
+                yield from _article_rows(f"{path}, data[{number}]", path, text.value())
+        else:
+            text.value()
+    text.end()
+    if not is_squad:
         raise DataError(
-            f"{path} holds more than {LONGEST_JSON} characters of JSON; turn it into jsonl, a record a line"
+            f"{path} holds one JSON object, with {', '.join(names)}; it must be a list of records, or have "
+            'SQuAD\'s form, which begins {"data": [{"paragraphs": ...'
         )
-    if text.lstrip()[:1] == "[":
-        yield from _listed(path, text)
-        return
-    whole = _object(_parsed(text, str(path), inner=True), str(path))
-    if not isinstance(whole.get("data"), list):
-        raise DataError(
-            f"{path} holds one JSON object, with {_names(whole)}; it must be a list of records, or have SQuAD's form, "
-            'which begins {"data": [{"paragraphs": ...'
-        )
-    yield from _squad_rows(path, whole["data"])
 
 
-def _listed(path: Path, text: str) -> Iterator[Row]:
-    decoder, position, line = json.JSONDecoder(), text.index("[") + 1, text.count("\n", 0, text.index("[")) + 1
-    while True:
-        start = position
-        while text[position : position + 1] in (" ", "\t", "\r", "\n", ",") and position < len(text):
-            position += 1
-        line += text.count("\n", start, position)
-        if text[position : position + 1] == "]":
-            break
-        place = f"{path}, line {line}"
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            _parsed(text, str(path), inner=True)  # says where, in the words for the whole file
-            raise DataError(f"{place} is not valid JSON") from None
-        yield Row(place, _object(value, place))
-        line += text.count("\n", position, end)
-        position = end
-    if text[position + 1 :].strip():
-        _parsed(text, str(path), inner=True)
-
-
-def _squad_rows(path: Path, articles: Sequence[Any]) -> Iterator[Row]:
-    for number, article in enumerate(articles):
-        where = f"{path}, data[{number}]"
-        for index, paragraph in enumerate(_list(article, "paragraphs", where)):
-            place = f"{where}.paragraphs[{index}]"
-            questions = _list(paragraph, "qas", place)
-            for count, question in enumerate(questions):
-                held = dict(_object(question, f"{place}.qas[{count}]"))
-                name = held.get("id")
-                held |= {"context": paragraph.get("context"), "title": article.get("title", paragraph.get("title", ""))}
-                yield Row(f"{path}, question {name}" if name is not None else f"{place}.qas[{count}]", held)
+def _article_rows(where: str, path: Path, article: Any) -> Iterator[Row]:
+    for index, paragraph in enumerate(_list(article, "paragraphs", where)):
+        place = f"{where}.paragraphs[{index}]"
+        questions = _list(paragraph, "qas", place)
+        for count, question in enumerate(questions):
+            held = dict(_object(question, f"{place}.qas[{count}]"))
+            name = held.get("id")
+            held |= {"context": paragraph.get("context"), "title": article.get("title", paragraph.get("title", ""))}
+            yield Row(f"{path}, question {name}" if name is not None else f"{place}.qas[{count}]", held)
 
 
 def table_rows(path: Path, delimiter: str, header: bool) -> Iterator[Row]:
@@ -238,16 +227,12 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} is not valid parquet: {problem}; fetch it again") from None
 
 
-def _parsed(text: str, place: str, *, inner: bool = False) -> object:
+def _parsed(text: str, place: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as problem:
-        what, where = str(problem) or "nested too deeply", place
-        if isinstance(problem, json.JSONDecodeError):
-            what, where = problem.msg, f"{place}, line {problem.lineno}" if inner else place
-            if inner and what == "Extra data":
-                what += ". Is it a record a line? Then name the format jsonl"
-        raise DataError(f"{where} is not valid JSON: {what}. Mend it: skipping it would change the figures") from None
+        what = problem.msg if isinstance(problem, json.JSONDecodeError) else str(problem) or "nested too deeply"
+        raise DataError(f"{place} is not valid JSON: {what}. Mend it: skipping it would change the figures") from None
 
 
 def _object(value: object, place: str) -> Mapping[str, Any]:
@@ -261,7 +246,3 @@ def _list(value: object, name: str, place: str) -> list[Any]:
     if not isinstance(held, list):
         raise DataError(f"{place} has no list {name!r}; SQuAD's form is data, paragraphs, qas")
     return held
-
-
-def _names(values: Mapping[str, Any]) -> str:
-    return ", ".join(map(str, list(values)[:12]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from guiju.tasks.estimates import Statistic
+from guiju.tasks.estimates import Floats, Statistic
 from guiju.tasks.records import Record
 
 Status = Literal["answered", "unanswered", "refused"]
@@ -26,13 +26,22 @@ class Sample:
     there is no answer."""
 
 
+class Samples(Protocol):
+    """Samples in the records' order. They may lie in a file: whoever scores them goes through them once or twice, and
+    keeps numbers of each, but no texts."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sample]: ...
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a set of samples scores."""
 
     metrics: Mapping[str, Statistic]
-    marks: Sequence[Mapping[str, float]]
-    """Of each sample, for the table: what it scored by itself, 0 to 1 where 1 is right."""
+    marks: Mapping[str, Floats]
+    """For the table: what each sample scored by itself, (n,), 0 to 1 where 1 is right. The first one counts."""
 
     baselines: Mapping[str, Mapping[str, Statistic]] = field(default_factory=dict)
     """The same metrics of simple ways, so that a score means something."""
@@ -74,6 +83,6 @@ class Task(Protocol):
         """The answer that a continuation holds; None where it holds none."""
         ...
 
-    def score(self, samples: Sequence[Sample], language: str, **given: Any) -> Scores:
+    def score(self, samples: Samples, language: str, **given: Any) -> Scores:
         """All metrics of a set."""
         ...

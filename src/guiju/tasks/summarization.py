@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
 from typing import Any
 
-from guiju.tasks.consistency import Faithfulness, check_faithfulness
+import numpy as np
+
+from guiju.tasks.consistency import check_faithfulness
 from guiju.tasks.estimates import Statistic, mean, rate
 from guiju.tasks.records import Pair
 from guiju.tasks.rouge import TYPES, lead, oracle, rouge_scores
-from guiju.tasks.samples import Sample, Scores
+from guiju.tasks.samples import Samples, Scores
+
+KEPT = ("numbers_kept", "names_kept", "negation_kept", "consistent")
 
 _PROMPTS = {
     "en": "Summarise the text in one sentence.\n\n{source}\n\nSummary:",
@@ -36,43 +40,45 @@ class Summarization:
         """The first paragraph: models that go on with text begin a new one where they are done."""
         return text.strip().split("\n\n")[0].strip() or None
 
-    def score(self, samples: Sequence[Sample], language: str, **given: Any) -> Scores:
-        pairs = [sample.record for sample in samples if isinstance(sample.record, Pair)]
-        references = [pair.targets for pair in pairs]
-        metrics, marks = self._metrics([sample.prediction or "" for sample in samples], pairs, language)
-        leads = [lead(pair.source) for pair in pairs]
-        oracles = [oracle(pair.source, pair.targets) for pair in pairs]
-        baselines: dict[str, dict[str, Statistic]] = {
-            "lead": _rouge_means(rouge_scores(leads, references)),
-            "oracle": _rouge_means(rouge_scores(oracles, references)),
+    def score(self, samples: Samples, language: str, **given: Any) -> Scores:
+        found = {name: _Found(language) for name in ("answers", "lead", "oracle", "references")}
+        for sample in samples:
+            pair = sample.record
+            assert isinstance(pair, Pair)
+            found["answers"].note_rouge(sample.prediction or "", pair)
+            found["answers"].note_kept(sample.prediction or "", pair)
+            found["lead"].note_rouge(lead(pair.source), pair)
+            found["oracle"].note_rouge(oracle(pair.source, pair.targets), pair)
             # What people wrote does not always pass either: that is as far as the check carries.
-            "references": _kept([(pair.targets[0], pair) for pair in pairs], language)[0],
+            found["references"].note_kept(pair.targets[0], pair)
+        answers = found.pop("answers")
+        marks = {
+            "rougeL": np.asarray(answers.rouge["rougeL"]),
+            "consistent": np.asarray(answers.kept["consistent"], np.float64),
         }
-        return Scores(metrics, marks, baselines)
-
-    def _metrics(
-        self, predictions: Sequence[str], pairs: Sequence[Pair], language: str
-    ) -> tuple[dict[str, Statistic], list[dict[str, float]]]:
-        scores = rouge_scores(predictions, [pair.targets for pair in pairs])
-        kept, found = _kept(list(zip(predictions, pairs, strict=True)), language)
-        marks = [
-            {"rougeL": score["rougeL"], "consistent": float(bool(prediction) and one.consistent)}
-            for score, one, prediction in zip(scores, found, predictions, strict=True)
-        ]
-        return {**_rouge_means(scores), **kept}, marks
+        return Scores(answers.metrics(), marks, {name: one.metrics() for name, one in found.items()})
 
 
-def _rouge_means(scores: Sequence[dict[str, float]]) -> dict[str, Statistic]:
-    return {name: mean([score[name] for score in scores]) for name in TYPES}
+class _Found:
+    """What summaries of one kind score, sample by sample."""
 
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.rouge = {name: array("d") for name in TYPES}
+        self.kept = {name: array("B") for name in KEPT}
 
-def _kept(summaries: Sequence[tuple[str, Pair]], language: str) -> tuple[dict[str, Statistic], list[Faithfulness]]:
-    """The share of summaries in which numbers, names and negation are all borne out. No summary keeps nothing."""
-    found = [check_faithfulness(summary, pair.source, language) for summary, pair in summaries]
-    there = [bool(summary.strip()) for summary, _ in summaries]
-    return {
-        "numbers_kept": rate([here and not one.numbers for here, one in zip(there, found, strict=True)]),
-        "names_kept": rate([here and not one.names for here, one in zip(there, found, strict=True)]),
-        "negation_kept": rate([here and not one.negations for here, one in zip(there, found, strict=True)]),
-        "consistent": rate([here and one.consistent for here, one in zip(there, found, strict=True)]),
-    }, found
+    def note_rouge(self, summary: str, pair: Pair) -> None:
+        [scores] = rouge_scores([summary], [pair.targets])
+        for name, held in self.rouge.items():
+            held.append(scores[name])
+
+    def note_kept(self, summary: str, pair: Pair) -> None:
+        """Whether numbers, names and negation are all borne out. No summary keeps nothing."""
+        found = check_faithfulness(summary, pair.source, self.language)
+        here = bool(summary.strip())
+        for name, bad in zip(KEPT, (found.numbers, found.names, found.negations, not found.consistent), strict=True):
+            self.kept[name].append(here and not bad)
+
+    def metrics(self) -> dict[str, Statistic]:
+        rouge = {name: mean(held) for name, held in self.rouge.items() if held}
+        return {**rouge, **{name: rate(held) for name, held in self.kept.items() if held}}

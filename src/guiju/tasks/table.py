@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from guiju.pages import Html, Text, Texts, both, page, section, tag
 from guiju.pages import table as plain_table
+from guiju.storage import open_atomic
+from guiju.tasks.estimates import Estimate, Floats
 from guiju.tasks.records import CodeProblem, Labelled, Pair, Question, Record
 from guiju.tasks.samples import Sample, Task
+from guiju.tasks.store import SAMPLES
 
 if TYPE_CHECKING:
-    from guiju.tasks.estimates import Estimate
     from guiju.tasks.evaluation import TaskResult
+
+
+class SamplesByNumber(Protocol):
+    """Samples of which each can be had by itself."""
+
+    def __getitem__(self, number: int, /) -> Sample: ...
+
 
 MOST_ROWS = 5000
 """Of a page, wrong ones first; samples.jsonl holds them all."""
@@ -34,7 +49,10 @@ _TEXTS = Texts(
             "A click on a heading sorts, a second one turns the order round.",
             "点击表头排序，再次点击反向。",
         ),
-        "cut": ("The first {most} of {n} rows, wrong ones first.", "只显示 {n} 行中的前 {most} 行，错误在前。"),
+        "cut": (
+            "The first {most} of {n} samples, wrong ones first. All of them are in {file}, beside this page.",
+            "只显示 {n} 个样本中的前 {most} 个，错误在前；全部样本在本页旁的 {file} 中。",
+        ),
         "metric": ("figure", "指标"),
         "value": ("value", "值"),
         "interval": ("95 % interval", "95% 置信区间"),
@@ -58,18 +76,54 @@ _TEXTS = Texts(
 _STATES = ("wrong", "unanswered", "partly", "right")
 
 
-def sample_table(
-    task: Task, result: TaskResult, samples: Sequence[Sample], marks: Sequence[Mapping[str, float]]
-) -> Html:
-    """The page. Texts of models and data are escaped like any others; its one script is ours, and reads the table."""
-    order = sorted(range(len(samples)), key=lambda place: _rank(samples[place], marks[place]))
-    names = list(marks[0]) if marks else []
-    rows = [_row(samples[place], marks[place], names) for place in order[:MOST_ROWS]]
-    heads: list[Text | str] = [_TEXTS["state"], *names]
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """What each of n samples scored by itself."""
+
+    figures: Mapping[str, Floats]
+    """Each (n,), 0 to 1 where 1 is right. The first one counts."""
+
+    unanswered: NDArray[np.bool_]
+    """(n,)"""
+
+    def of(self, number: int) -> dict[str, float]:
+        return {name: float(figures[number]) for name, figures in self.figures.items()}
+
+    def wrong_first(self) -> NDArray[np.int64]:
+        """(n,) the samples' numbers: wrong ones first, and of them those that were answered."""
+        main = next(iter(self.figures.values()), np.zeros(len(self.unanswered)))
+        return np.lexsort((self.unanswered, main)).astype(np.int64)
+
+
+def write_table(path: Path, task: Task, result: TaskResult, samples: SamplesByNumber, marks: Marks) -> None:
+    """Write the page, row by row.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with open_atomic(path) as file:
+        for piece in sample_table(task, result, samples, marks):
+            file.write(piece.encode())
+
+
+def sample_table(task: Task, result: TaskResult, samples: SamplesByNumber, marks: Marks) -> Iterator[Html]:
+    """The page, in pieces. Texts of models and data are escaped like any others; its one script is ours, and reads the
+    table."""
+    place_of_rows = Html(f"<!-- {secrets.token_hex(16)} -->")  # no text of the data can be the same
+    front, _, back = _around(task, result, marks, place_of_rows).partition(place_of_rows)
+    yield Html(front)
+    for number in marks.wrong_first()[:MOST_ROWS]:
+        yield _row(samples[int(number)], marks.of(int(number)))
+    yield Html(back)
+
+
+def _around(task: Task, result: TaskResult, marks: Marks, rows: Html) -> Html:
+    """The page around its rows."""
+    heads: list[Text | str] = [_TEXTS["state"], *marks.figures]
     heads += [_TEXTS[key] for key in ("id", "asked", "expected", "answer", "note")]
-    head = tag("tr", [tag("th", both(one), class_="number" if one in names else None) for one in heads])
+    head = tag("tr", [tag("th", both(one), class_="number" if one in marks.figures else None) for one in heads])
     kind = "samples programs" if task.kind is CodeProblem else "samples"
-    cut = {"most": MOST_ROWS, "n": len(samples)}
+    cut = _TEXTS.html("cut", most=f"{MOST_ROWS:,}", n=f"{result.n:,}", file=SAMPLES)
     return page(
         Text(f"{task.name}: samples", f"{task.name}：样本"),
         tag("style", Html(_own("table.css"))),
@@ -79,17 +133,12 @@ def sample_table(
             "samples",
             _TEXTS["samples"],
             _TEXTS["click"],
-            tag("p", _TEXTS.html("cut", **cut), class_="small") if len(samples) > MOST_ROWS else None,
+            tag("p", cut, class_="small") if result.n > MOST_ROWS else None,
             _controls(),
             tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_=kind), class_="table"),
         ),
         script=_own("table.js"),
     )
-
-
-def _rank(sample: Sample, mark: Mapping[str, float]) -> tuple[float, int]:
-    """Wrong ones first, and of them those that were answered."""
-    return next(iter(mark.values()), 0.0), int(sample.prediction is None)
 
 
 def _state(sample: Sample, mark: Mapping[str, float]) -> str:
@@ -99,14 +148,14 @@ def _state(sample: Sample, mark: Mapping[str, float]) -> str:
     return "right" if main >= 1 else "wrong" if main <= 0 else "partly"
 
 
-def _row(sample: Sample, mark: Mapping[str, float], names: Sequence[str]) -> Html:
+def _row(sample: Sample, mark: Mapping[str, float]) -> Html:
     state = _state(sample, mark)
     asked, expected = _asked(sample)
     answer = sample.prediction if sample.prediction is not None else ""
     return tag(
         "tr",
         tag("td", both(_TEXTS[state]), class_="state", data_value=_STATES.index(state)),
-        [tag("td", f"{mark[name]:.3g}", class_="number", data_value=mark[name]) for name in names],
+        [tag("td", f"{one:.3g}", class_="number", data_value=one) for one in mark.values()],
         tag("td", sample.record.id),
         [tag("td", tag("div", text, class_="text"), class_="long") for text in (asked, _cut(expected), _cut(answer))],
         tag("td", _note(sample)),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from guiju.tasks.estimates import Floats, Statistic
 from guiju.tasks.extras import import_extra
 from guiju.tasks.records import Pair
-from guiju.tasks.samples import Sample, Scores
+from guiju.tasks.samples import Samples, Scores
 
 _PROMPTS = {
     "en": "Translate into {target}.\n\n{source}\n\n{target}:",
@@ -22,6 +24,10 @@ _TARGETS = {
     "zh": {"en": "英文", "zh": "中文", "de": "德文"},
     "de": {"en": "Englische", "zh": "Chinesische", "de": "Deutsche"},
 }
+
+
+_AT_ONCE = 200
+"""Answers whose words are counted together."""
 
 
 class Translation:
@@ -42,17 +48,18 @@ class Translation:
         """The first paragraph: models that go on with text begin a new one where they are done."""
         return text.strip().split("\n")[0].strip() or None
 
-    def score(self, samples: Sequence[Sample], language: str, **given: Any) -> Scores:
-        predictions = [sample.prediction or "" for sample in samples]
-        references = [sample.record.targets for sample in samples if isinstance(sample.record, Pair)]
-        metrics, signatures = corpus_metrics(predictions, references, language)
+    def score(self, samples: Samples, language: str, **given: Any) -> Scores:
+        answers = (
+            (sample.prediction or "", sample.record.targets) for sample in samples if isinstance(sample.record, Pair)
+        )
+        metrics, signatures = corpus_metrics(answers, len(samples), language)
         by_one = metrics["chrf++"]
-        marks = [{"chrf++": by_one.of_sums(row) / 100} for row in by_one.rows]
-        return Scores(metrics, marks, signatures=signatures)
+        marks = np.fromiter((by_one.of_sums(row) / 100 for row in by_one.rows), np.float64, len(samples))
+        return Scores(metrics, {"chrf++": marks}, signatures=signatures)
 
 
 def corpus_metrics(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], language: str
+    answers: Iterable[tuple[str, Sequence[str]]], count: int, language: str
 ) -> tuple[dict[str, Statistic], dict[str, str]]:
     """BLEU, chrF++ and BLEU over lower-cased tokens, 0 to 100; and under which signature each was computed.
 
@@ -60,7 +67,8 @@ def corpus_metrics(
     sacrebleu's 13a rules, which are those of mteval), no smoothing, as multi-bleu.perl. It compares with no other BLEU.
 
     Args:
-        references: one or several of each prediction.
+        answers: each prediction with its references, one or several; read a part at a time.
+        count: how many answers there are.
         language: of the text: Chinese is cut by character.
     Raises:
         ConfigError: sacrebleu is not installed.
@@ -72,14 +80,31 @@ def corpus_metrics(
         "chrf++": sacrebleu.CHRF(word_order=2),
         "bleu_tokenised": sacrebleu.BLEU(tokenize=cut, lowercase=True, smooth_method="none", force=True),
     }
-    most = max(map(len, references), default=1)
-    streams = [[row[place] if place < len(row) else None for row in references] for place in range(most)]
-    metrics, signatures = {}, {}
-    for name, scorer in scorers.items():
-        rows = scorer._extract_corpus_statistics(list(predictions), streams)
-        metrics[name] = Statistic(np.array(rows, dtype=np.float64), _Score(scorer))
-        signatures[name] = str(scorer.get_signature())
-    return metrics, signatures
+    waiting, done, most = iter(answers), 0, 1
+    references_each: set[int] = set()
+    rows: dict[str, NDArray[np.int32]] = {}
+    while part := list(itertools.islice(waiting, _AT_ONCE)):
+        most = max(most, *(len(references) for _, references in part))
+        streams = [[row[place] if place < len(row) else None for _, row in part] for place in range(most)]
+        for name, scorer in scorers.items():
+            found = scorer._extract_corpus_statistics([prediction for prediction, _ in part], streams)
+            rows.setdefault(name, np.zeros((count, len(found[0])), np.int32))[done : done + len(part)] = found
+            references_each.add(scorer.num_refs)
+            _forget_lines(scorer)
+        done += len(part)
+    for scorer in scorers.values():  # each part told its own; the signature is for all of them
+        scorer.num_refs = min(references_each) if len(references_each) == 1 else -1
+    metrics = {name: Statistic(rows[name], _Score(scorer)) for name, scorer in scorers.items()}
+    return metrics, {name: str(scorer.get_signature()) for name, scorer in scorers.items()}
+
+
+def _forget_lines(scorer: Any) -> None:
+    """sacrebleu keeps the last 65,536 lines that each of its tokenizers has cut, however long they are."""
+    cutter = getattr(scorer, "tokenizer", None)
+    for one in (cutter, getattr(cutter, "_post_tokenizer", None)):
+        forget = getattr(type(one).__call__, "cache_clear", None)
+        if forget is not None:
+            forget()
 
 
 class _Score:

@@ -11,7 +11,7 @@ from guiju.pipeline.orchestration import StageContext, StageResult
 from guiju.pipeline.recording import record_measure
 from guiju.providers import load
 from guiju.settings import to_mapping
-from guiju.tasks import TASKS, Labelled, TaskSettings, evaluate, read_records
+from guiju.tasks import TASKS, Labelled, RecordFile, TaskSettings, evaluate, read_records
 
 
 def task_data(recipe: FinetuneRecipe, task: TaskWish) -> str:
@@ -42,7 +42,7 @@ def measure(context: StageContext[FinetuneRecipe]) -> StageResult:
     if task is None:
         return StageResult({}, "the recipe names no task")
     columns = task.columns if task.data is not None else recipe.data.columns
-    records = read_records(recipe.place(task_data(recipe, task)), TASKS[task.name].kind, task.file_format, columns)
+    records = RecordFile(recipe.place(task_data(recipe, task)), TASKS[task.name].kind, task.file_format, columns)
     result = evaluate(
         task.name,
         records,
