@@ -331,6 +331,30 @@ def test_work_is_given_out_in_order_whatever_ends_first():
     assert list(concurrently(work, [0.05, 0.0, 0.02, 0.0] * 5, 4)) == list(range(20))
 
 
+def test_who_listens_no_longer_waits_for_a_moment_and_nothing_more_is_asked(server):
+    begun: list[int] = []
+
+    def work(number: int, wait: float) -> int:
+        begun.append(number)
+        time.sleep(wait)
+        return number
+
+    stream = concurrently(work, [0.0, *[20.0] * 30], 2)
+    assert next(stream) == 0
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 5
+    assert set(begun) <= {0, 1, 2}
+    server.faults.extend(["", *["429 after 0.3"] * 50])
+    model, calls = remote(concurrency=1, retries=40)
+    answers = model.generate_each([PROMPT] * 9, greedy=True, max_new_tokens=2)
+    next(answers)
+    answers.close()
+    asked = len(server.requests)
+    time.sleep(1.5)  # time for four tries more
+    assert len(server.requests) == asked == len(calls)
+
+
 def test_the_verbs_take_a_remote_model(server, guiju, stories_model):
     answer = guiju("generate", "--model", REFERENCE, "--prompt", PROMPT, "--greedy", "--max-new-tokens", 5)
     assert answer.code == 0

@@ -226,9 +226,12 @@ def test_who_waits_for_a_large_file_is_told_how_far_it_is(tmp_path, monkeypatch)
     evaluate("sentiment", RecordFile(data, Labelled), predictions=given, reporter=steps)
     assert steps.told == []  # it took no two seconds
     monkeypatch.setattr("guiju.tasks.survey._PATIENCE_S", 0.0)
+    read_predictions(answers, steps)
     evaluate("sentiment", RecordFile(data, Labelled), predictions=given, reporter=steps)
+    assert (39, 0, "39 predictions read") in steps.told
     assert (39, 0, "39 records read") in steps.told
     assert (39, 40, "39 of 40 samples") in steps.told
+    assert (39, 40, "39 of 40 samples scored") in steps.told
 
 
 # --- what is kept of records

@@ -130,8 +130,9 @@ def _measure(
         asked = answers.load(folder / "calls.jsonl")
         return evaluate(task, records, model=asked, settings=settings, train=examples, out=folder, reporter=Progress())
     assert answers is not None
-    given = read_predictions(answers)
-    return evaluate(task, records, predictions=given, settings=settings, train=examples, out=out, reporter=Progress())
+    progress = Progress()
+    given = read_predictions(answers, progress)
+    return evaluate(task, records, predictions=given, settings=settings, train=examples, out=out, reporter=progress)
 
 
 def _train(train: str | None, data: DataWish, task: str) -> list[Labelled]:

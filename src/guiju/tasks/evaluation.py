@@ -139,7 +139,7 @@ def evaluate(
         assert predictions is not None
         require_known(predictions, found.ids, found.first, settings.limit is None)
         samples = _predicted(chosen, found, predictions, asked, out, reporter)
-    result, marks = score_samples(chosen, samples, language, train=train, folder=out)
+    result, marks = score_samples(chosen, samples, language, train=train, folder=out, reporter=reporter)
     if out is not None:
         write_json(out / RESULT, result.to_json())
         write_table(out / TABLE, chosen, result, samples, marks)
@@ -147,16 +147,23 @@ def evaluate(
 
 
 def score_samples(
-    task: Task, samples: Samples, language: str, train: Sequence[Labelled] = (), folder: Path | None = None
+    task: Task,
+    samples: Samples,
+    language: str,
+    train: Sequence[Labelled] = (),
+    folder: Path | None = None,
+    reporter: Reporter | None = None,
 ) -> tuple[TaskResult, Marks]:
     """The figures of samples, and what each sample scored by itself."""
+    if reporter is not None:
+        reporter.stage("scoring", "", f"{len(samples)} samples")
     given: dict[str, Any] = {}
     if train and isinstance(task, Sentiment):
         asked = (sample.record.text for sample in samples if isinstance(sample.record, Labelled))
         given["baseline"] = linear_probabilities(
             [one.text for one in train], [one.label for one in train], asked, language
         )
-    noted = _Noted(samples)
+    noted = _Noted(samples, reporter)
     scores = task.score(noted, language, **given)
     result = TaskResult(
         task=task.name,
@@ -177,8 +184,8 @@ def score_samples(
 class _Noted:
     """Samples, and which of them have no answer: noted while they are scored, so that they need not be read again."""
 
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
+    def __init__(self, samples: Samples, reporter: Reporter | None) -> None:
+        self._samples, self._reporter = samples, reporter
         self.unanswered = np.zeros(len(samples), np.bool_)
         self.refused = np.zeros(len(samples), np.bool_)
 
@@ -186,7 +193,8 @@ class _Noted:
         return len(self._samples)
 
     def __iter__(self) -> Iterator[Sample]:
-        for number, sample in enumerate(self._samples):
+        count = len(self._samples)
+        for number, sample in enumerate(told(self._samples, self._reporter, f"of {count} samples scored", count)):
             self.unanswered[number] = sample.prediction is None
             self.refused[number] = sample.status == "refused"
             yield sample

@@ -17,6 +17,7 @@ from guiju.tasks.question_answering import cite
 from guiju.tasks.records import CodeProblem, Question, Record
 from guiju.tasks.rows import Row, json_rows, jsonl_rows, open_text
 from guiju.tasks.samples import Sample, Task
+from guiju.tasks.survey import Reporter, told
 
 
 class Predictions(Mapping[str, tuple[Any, str]]):
@@ -67,7 +68,7 @@ class Predictions(Mapping[str, tuple[Any, str]]):
         return id, value, place
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path, reporter: Reporter | None = None) -> Predictions:
     """Each id's prediction and its place, out of JSON lines of {"id", "prediction"}; or of one object that holds each
     id's answer, as SQuAD's own script reads it (a .json file).
 
@@ -75,7 +76,8 @@ def read_predictions(path: Path) -> Predictions:
         DataError: a line is no such object, or an id comes twice; with the line.
     """
     name = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
-    found = Predictions(_json_answers(path) if name.suffix.lower() == ".json" else _answers(jsonl_rows(path)))
+    rows = _json_answers(path) if name.suffix.lower() == ".json" else _answers(jsonl_rows(path))
+    found = Predictions(told(rows, reporter, "predictions read"))
     if again := found.repeated():
         id, place, before = again
         raise DataError(f"{place} has the id {id}, which came before at {before}; which one counts?")
